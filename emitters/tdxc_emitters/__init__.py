@@ -1,0 +1,1 @@
+"""Emitters: pure functions from the resolved IR to a tree of files."""

@@ -1,0 +1,1 @@
+"""What happens after compiling, on the build host: backends, measurement, virtual machines."""
