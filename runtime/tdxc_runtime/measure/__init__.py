@@ -1,0 +1,1 @@
+"""Measurement: predict every register of a boot, replay what a machine logged, and explain the difference."""
