@@ -191,23 +191,6 @@ class Origin:
         artifact = f"{self.artifact}[{self.section}]" if self.section else self.artifact
         return ", ".join(filter(None, (recipe, artifact, self.rule)))
 
-    def to_json(self) -> dict[str, str]:
-        """The keys that are known of ``recipe`` (``file:line:column``), ``node``, ``artifact``, ``section``, ``rule``."""
-        known = {"recipe": str(self.span), "node": self.node, "artifact": self.artifact, "section": self.section}
-        return {key: value for key, value in (known | {"rule": self.rule}).items() if value}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, str]) -> Self:
-        """Read what :meth:`to_json` wrote."""
-        fields = {key: value.get(key, "") for key in ("node", "artifact", "section", "rule")}
-        return cls(span=_parse_span(value.get("recipe", "")), **fields)
-
-
-def _parse_span(text: str) -> SourceSpan:
-    """``file:line:column`` or a bare file name."""
-    match = re.fullmatch(r"(.*):([1-9]\d{0,8}):(\d{1,9})", text, re.ASCII | re.DOTALL)
-    return SourceSpan(file=match[1], line=int(match[2]), column=int(match[3])) if match else SourceSpan(file=text)
-
 
 @attrs.frozen(kw_only=True)
 class PredictedEvent:
@@ -366,33 +349,3 @@ def replay(
             return None
         value = extend(value, digest, algorithm)
     return value
-
-
-JSON_DATA_LIMIT = 16384
-
-
-def event_to_json(event: PredictedEvent) -> list[dict[str, object]]:
-    """One row per digest: ``register``, ``algorithm``, ``digest`` (hex or null), ``type``, ``description``, ``origin``.
-
-    A row of a pending event has ``digest`` null and says what is missing under ``pending``. ``data`` (hex) is present
-    where it is known and at most ``JSON_DATA_LIMIT`` bytes.
-    """
-    common: dict[str, object] = {"type": event.event_type.name, "description": event.description}
-    common["origin"] = event.origin.to_json()
-    if event.data is not None and len(event.data) <= JSON_DATA_LIMIT:
-        common["data"] = event.data.hex()
-    if event.pending:
-        common["pending"] = event.pending
-        return [
-            {"register": event.register.name, "algorithm": algorithm.value, "digest": None} | common
-            for algorithm in event.register.algorithms
-        ]
-    return [
-        {"register": event.register.name, "algorithm": algorithm.value, "digest": digest.hex()} | common
-        for algorithm, digest in event.digests
-    ]
-
-
-def events_to_json(events: Iterable[PredictedEvent]) -> list[dict[str, object]]:
-    """The rows of many events, in order: the ``events`` array of the measurement JSON."""
-    return [row for event in events for row in event_to_json(event)]
