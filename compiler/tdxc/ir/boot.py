@@ -1,0 +1,34 @@
+"""Boot steps: commands that run once, in order, before the image's services."""
+
+from __future__ import annotations
+
+import attrs
+
+from tdxc.ir.node import Node
+
+DEFAULT_PRIORITY = 50
+"""Where ``image.on_boot`` steps stand; the modules of the seeds use 10 (keys), 20 (disks) and 30 (secrets)."""
+
+
+@attrs.frozen(kw_only=True)
+class BootStep(Node):
+    """A step run by ``/usr/bin/runtime-init``: ``script`` is POSIX shell text.
+
+    A lower ``priority`` (0 to 9999) runs first;
+    ``index`` is the step's place in the recipe and breaks ties; ``after`` names steps that must have run before.
+    """
+
+    name: str
+    script: str
+    priority: int = DEFAULT_PRIORITY
+    after: tuple[str, ...] = ()
+    index: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class OrderedStep(Node):
+    """A boot step with its final drop-in name, ``PPPP-SS-name``, under ``/usr/lib/runtime-init.d``."""
+
+    name: str
+    file_name: str
+    script: str

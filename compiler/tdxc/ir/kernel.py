@@ -1,0 +1,79 @@
+"""The kernel: where it comes from, its options and its command line."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from tdxc.ir.blob import Blob
+from tdxc.ir.node import Node
+
+
+class KernelSource(enum.StrEnum):
+    """Where the kernel comes from."""
+
+    DISTRIBUTION = "distribution"
+    SOURCE = "source"
+
+
+@attrs.frozen(kw_only=True)
+class KconfigOption(Node):
+    """One kernel option without its ``CONFIG_`` prefix.
+
+    ``value`` is as .config writes it: ``y``, ``m``, ``n`` (written ``# CONFIG_X is not set``), a number, or a string
+    with its double quotes.
+    """
+
+    name: str
+    value: str
+
+
+@attrs.frozen(kw_only=True)
+class KconfigFragment(Node):
+    """A fragment file as the recipe gives it; ``source`` names the file, relative to the recipe."""
+
+    name: str
+    text: str
+    source: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Kernel(Node):
+    """The kernel as a recipe asks for it. ``version`` or ``config_file`` ask for a build from source."""
+
+    version: str = ""
+    package: str = ""
+    cmdline: str = ""
+    config_file: Blob | None = None
+    config: tuple[KconfigOption, ...] = ()
+    fragments: tuple[KconfigFragment, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class KernelArgument(Node):
+    """One word of the kernel command line, in its final order."""
+
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class ResolvedKernel(Node):
+    """The kernel with every default explicit.
+
+    ``options`` is the merged fragment set, sorted by name. With a distribution kernel they are what the bake checks
+    the packaged ``/boot/config-*`` against; ``modules`` are the module names to keep (without dependencies, which the
+    bake resolves with ``modules.dep``), empty for a monolithic kernel.
+    """
+
+    source: KernelSource
+    package: str
+    cmdline: tuple[KernelArgument, ...]
+    options: tuple[KconfigOption, ...] = ()
+    fragments: tuple[KconfigFragment, ...] = ()
+    monolithic: bool = False
+
+    @property
+    def cmdline_text(self) -> str:
+        """The command line as it stands in the UKI's ``.cmdline`` section."""
+        return " ".join(argument.text for argument in self.cmdline)
