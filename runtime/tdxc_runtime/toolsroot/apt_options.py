@@ -1,0 +1,109 @@
+"""What a mirror needs to be used by another apt than the host's: its network options, and sources written for a suite.
+
+The host's proxies, retries and clock rules (``Acquire::…`` of apt.conf(5)) are respected by every apt that we start.
+They may hold a password, so they travel in files that only the user can read, never in arguments.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tdxc_runtime.toolsroot.apt_sources import Mirror
+
+DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""Where the package ``debian-archive-keyring`` puts its keys, on Debian and Ubuntu alike."""
+
+_TAKEN_OVER = re.compile(
+    r"^Acquire::(?:(?:https?|ftp)::(?:Proxy|Timeout|Verify-Peer|Verify-Host|Pipeline-Depth|User-Agent|No-Cache|Dl-Limit)\b"
+    r"|Retries\b|Check-Valid-Until\b|Check-Date\b|Max-ValidTime\b|ForceIPv[46]\b|Queue-Mode\b)",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r'^(?P<key>\S+) "(?P<value>.*)";$')
+_PROBE_TIMEOUT_S = 10.0
+
+
+def host_apt_options() -> dict[str, str]:
+    """The network options of the host's apt, as ``apt-config dump`` tells them; empty on a host without apt."""
+    if shutil.which("apt-config") is None:
+        return {}
+    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False, timeout=30).stdout
+    return parse_apt_options(dump)
+
+
+def parse_apt_options(dump: str) -> dict[str, str]:
+    """The options of a dump that concern fetching and make sense in another root."""
+    matches = (_OPTION.match(line) for line in dump.splitlines())
+    return {m["key"]: m["value"] for m in matches if m and m["value"] and _TAKEN_OVER.match(m["key"])}
+
+
+def render_apt_options(options: Mapping[str, str]) -> str:
+    """An apt.conf(5) with these options."""
+    return "".join(f'{key} "{value}";\n' for key, value in sorted(options.items()))
+
+
+def sources_text(
+    mirror: Mirror,
+    suite: str,
+    *,
+    components: tuple[str, ...] = ("main",),
+    keyring: str = str(DEBIAN_KEYRING),
+    has_suite: Callable[[str, str], bool] | None = None,
+) -> str:
+    """A deb822 sources file for ``suite``: with its updates and security suites where the mirror has them.
+
+    ``has_suite(uri, suite)`` tells whether an archive carries a suite; by default it is asked over the network.
+    """
+    probe = has_suite or _has_suite
+    suites = [suite]
+    stanzas: list[tuple[str, str]] = []
+    if suite not in {"sid", "unstable"}:
+        suites += [name for name in (f"{suite}-updates",) if probe(mirror.uri, name)]
+        security = mirror.security_uri or _neighbour(mirror.uri)
+        if security and probe(security, f"{suite}-security"):
+            stanzas.append((security, f"{suite}-security"))
+    stanzas.insert(0, (mirror.uri, " ".join(suites)))
+    signed = "Trusted: yes\n" if mirror.trusted else f"Signed-By: {mirror.signed_by or keyring}\n"
+    return "\n".join(
+        f"Types: deb\nURIs: {uri}\nSuites: {names}\nComponents: {' '.join(components)}\n{signed}"
+        for uri, names in stanzas
+    )
+
+
+def _neighbour(uri: str) -> str:
+    """The security archive as it lies beside a Debian archive on most mirrors; the probe tells whether it is there."""
+    stem = uri.rstrip("/")
+    return f"{stem}-security" if re.fullmatch(r"https?://[^?#]+/debian", stem) else ""
+
+
+def _has_suite(uri: str, suite: str) -> bool:
+    return fetchable(f"{uri.rstrip('/')}/dists/{suite}/InRelease")
+
+
+def fetchable(url: str, options: Mapping[str, str] | None = None) -> bool:
+    """Whether a URL answers a HEAD request (through the host's apt proxies); ``file:`` and ``copy:`` are on disk."""
+    scheme, _, rest = url.partition(":")
+    if scheme in {"file", "copy"}:
+        return Path("/" + rest.lstrip("/")).is_file()
+    if scheme not in {"http", "https"}:
+        return False
+    options = host_apt_options() if options is None else options
+    proxies = urllib.request.getproxies()
+    for name in ("http", "https"):
+        proxy = options.get(f"Acquire::{name}::Proxy", "")
+        if proxy:
+            proxies[name] = proxy
+    if proxies.get(scheme) == "DIRECT":
+        del proxies[scheme]
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme is checked above
+    try:
+        with opener.open(request, timeout=_PROBE_TIMEOUT_S) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False

@@ -1,0 +1,200 @@
+"""The tools root: a Debian system in the user's cache that holds every tool a bake and a boot need.
+
+Example::
+
+    tools = ToolsRoot.ensure(progress=print)
+    tools.run(["mkosi", "--version"], on_line=print)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from tdxc_runtime.process import Bind, Completed, Confinement, LineCallback, rerunnable, run
+from tdxc_runtime.toolsroot.apt_sources import find_mirror
+from tdxc_runtime.toolsroot.cache import cache_folder
+from tdxc_runtime.toolsroot.contents import contents_digest
+from tdxc_runtime.toolsroot.make import Manifest, debian_architecture, find_damage, make_root
+
+Progress = Callable[[str], None]
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PASSED_ON = ("TERM", "LANG", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+@attrs.frozen(kw_only=True)
+class ToolsRoot:
+    """A finished tools root that is locked against replacement for as long as this object lives.
+
+    ``folder``: holds ``root/`` and ``manifest.json``. ``made``: whether this call made or repaired it.
+    """
+
+    folder: Path
+    manifest: Manifest
+    made: bool = False
+    _lock: _Lock = attrs.field(eq=False, repr=False)
+
+    @classmethod
+    def ensure(
+        cls,
+        *,
+        cache: Path | None = None,
+        mirror: str = "",
+        suite: str = "trixie",
+        progress: Progress | None = None,
+    ) -> ToolsRoot:
+        """The tools root of ``suite``: the one in the cache when it is whole, else a new one.
+
+        ``mirror`` is used only when one has to be made. Two processes may call this at once: one makes it, the
+        other waits. Raises DiagnosticError (E_BACKEND_UNAVAILABLE, E_BACKEND_EXECUTION).
+        """
+        tell = progress or _ignore
+        architecture = debian_architecture()
+        roots = (cache or cache_folder()) / "tools"
+        roots.mkdir(parents=True, exist_ok=True)
+        folder = roots / f"{suite}-{architecture}-{contents_digest(suite, architecture)}"
+        lock = _Lock.open(folder.with_suffix(".lock"))
+        lock.share(tell)
+        manifest, damage = _examine(folder)
+        if manifest is not None:
+            return cls(folder=folder, manifest=manifest, lock=lock)
+        lock.exclude(tell)
+        manifest, damage = _examine(folder)
+        made = manifest is None
+        if manifest is None:
+            tell(_announcement(folder, suite, damage))
+            log = roots / f"{folder.name}.log"
+            log.write_bytes(b"")
+            found = find_mirror(mirror)
+            tell(
+                f"packages come from {found.uri}, {found.origin}" if found else "packages come from mmdebstrap's mirror"
+            )
+            manifest = make_root(folder, suite=suite, mirror=found, log=log, on_line=_step_lines(tell))
+        lock.share(tell)
+        return cls(folder=folder, manifest=manifest, made=made, lock=lock)
+
+    @property
+    def root(self) -> Path:
+        """The folder that becomes ``/``."""
+        return self.folder / "root"
+
+    def confinement(self, *, binds: Sequence[Bind] = (), devices: Sequence[str] = ()) -> Confinement:
+        """The confinement that puts a command into this root, with the host's name resolution and ``binds``."""
+        staging = self.folder.parent / "staging"
+        staging.mkdir(exist_ok=True)
+        return Confinement(
+            namespaces=True,
+            root=self.root,
+            staging=staging,
+            binds=(*_name_resolution(), *binds),
+            devices=tuple(devices),
+        )
+
+    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment inside: the tools' own PATH, locale and proxies of the caller, and ``env``."""
+        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", **passed_on, **(env or {})}
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        binds: Sequence[Bind] = (),
+        devices: Sequence[str] = (),
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        on_line: LineCallback | None = None,
+        log: Path | None = None,
+        timeout_s: float | None = None,
+        check: bool = True,
+        capture: bool = False,
+    ) -> Completed:
+        """Run a command inside; see :func:`tdxc_runtime.process.run`. ``cwd`` is a path inside, ``/`` by default."""
+        return run(
+            argv,
+            cwd=cwd or Path("/"),
+            env=self.environment(env),
+            on_line=on_line,
+            log=log,
+            timeout_s=timeout_s,
+            check=check,
+            capture=capture,
+            confinement=self.confinement(binds=binds, devices=devices),
+            rerun=f"tdxc tools -- {rerunnable(argv)}",
+        )
+
+
+class _Lock:
+    """A lock file: shared by those who use a root, exclusive to the one who makes it. Released with the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def open(cls, path: Path) -> _Lock:
+        return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+    def share(self, tell: Progress) -> None:
+        self._take(fcntl.LOCK_SH, tell, "waiting for another process that is making the tools root")
+
+    def exclude(self, tell: Progress) -> None:
+        self._take(fcntl.LOCK_EX, tell, "waiting for other processes that use the tools root")
+
+    def _take(self, kind: int, tell: Progress, waiting: str) -> None:
+        try:
+            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell(waiting)
+            fcntl.flock(self._descriptor, kind)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def _examine(folder: Path) -> tuple[Manifest | None, str]:
+    """The manifest of a root that is whole, else what is wrong with it (empty when there is none at all)."""
+    try:
+        manifest = Manifest.from_json((folder / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, "its manifest is missing" if folder.exists() else ""
+    except (OSError, ValueError) as fault:
+        return None, f"its manifest cannot be read: {fault}"
+    damage = find_damage(folder, manifest)
+    return (None, damage) if damage else (manifest, "")
+
+
+def _announcement(folder: Path, suite: str, damage: str) -> str:
+    if damage:
+        return f"repairing the tools root {folder.name}: {damage}"
+    return f"making the tools root (Debian {suite}, once for this user, a minute or two) in {folder}"
+
+
+def _name_resolution() -> tuple[Bind, ...]:
+    """The host's resolver configuration, with links followed: it may lie in ``/run``, which is not shared."""
+    found = []
+    for name in ("/etc/resolv.conf", "/etc/hosts"):
+        source = Path(name).resolve()
+        if source.is_file():
+            found.append(Bind(source=source, target=Path(name)))
+    return tuple(found)
+
+
+def _step_lines(tell: Progress) -> LineCallback:
+    """Pass on what mmdebstrap says it is doing, without its progress bars."""
+
+    def on_line(line: str) -> None:
+        if line.startswith("I: ") and not line.endswith("..."):
+            return
+        if line.startswith(("I: ", "E: ")):
+            tell(line[3:])
+
+    return on_line
+
+
+def _ignore(_: str) -> None:
+    return
