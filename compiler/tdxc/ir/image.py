@@ -37,7 +37,8 @@ class OutputTarget(Node):
 class Layer(Node):
     """A bag of declarations: the image itself, a profile's delta, or what a module adds.
 
-    Tuples add up when layers are merged; scalars are None where the layer does not set them.
+    Tuples add up when layers are merged; scalars are None where the layer does not set them. ``modules`` empties into
+    the other fields in expand-modules, which leaves ``module_names`` behind.
     """
 
     kernel: Kernel | None = None
@@ -73,6 +74,7 @@ class Layer(Node):
     partitions: tuple[Partition, ...] = ()
     output_targets: tuple[OutputTarget, ...] = ()
     modules: tuple[ModuleUse, ...] = ()
+    module_names: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -146,6 +148,8 @@ class ResolvedImage(Node):
     reproducibility: Reproducibility
     debloat: ResolvedDebloat
     authored_debloat: Debloat
+    authored_kernel: Kernel
+    authored_network: Network
     packages: tuple[Package, ...] = ()
     build_packages: tuple[Package, ...] = ()
     files: tuple[File, ...] = ()

@@ -28,7 +28,7 @@ class Hardening(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Directive(Node):
-    """One ``Key=value`` line. The value is what systemd shall see after unquoting rules of its key; no newline."""
+    """One ``Key=value`` line; ``value`` is the text as it stands in the file, quoting done, without newline."""
 
     key: str
     value: str
@@ -133,6 +133,7 @@ class Unit(Node):
     name: str
     sections: tuple[Section, ...]
     wanted_by: tuple[str, ...] = ()
+    enabled: bool = True
     early: bool = False
     needs: SandboxNeeds | None = None
 

@@ -1,0 +1,127 @@
+"""From a recipe to a tree: frontend, passes, policy, emitters, writer. No click and no printing here.
+
+The driver is the one place that knows all layers; the DSL's verbs and the CLI both call it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tdxc import policy
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
+from tdxc.ir import AuthoredImage, CompiledImage, ResolvedImage, codec
+from tdxc.passes import AUTHORED_PASSES, RESOLVED_PASSES
+from tdxc.passes.lower_image import lower_image
+from tdxc.pipeline import Observer, Stage, check_order, run_passes
+from tdxc.tree import FileTree, TreeFile
+from tdxc.writer import WriteReport, write_tree
+
+if TYPE_CHECKING:
+    from tdx._load import LoadedRecipe
+
+LOWER_IMAGE = "lower-image"
+
+
+@attrs.frozen(kw_only=True)
+class Compilation:
+    """What a compile yields: the recipe's IR, its resolved variants, the tree, and warnings in source order."""
+
+    authored: AuthoredImage
+    compiled: CompiledImage
+    tree: FileTree
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def recipe_digest(self) -> str:
+        """SHA-256 (hex) of the authored IR."""
+        return codec.digest(self.authored)
+
+
+def load_recipe(reference: str) -> LoadedRecipe:
+    """Run or parse a recipe: ``recipe.py``, ``TDXfile``, ``recipe.yaml`` or ``recipe.py:name``.
+
+    Raises DiagnosticError for anything wrong with the file or with what it says.
+    """
+    from tdx._load import load_recipe as load
+
+    return load(reference)
+
+
+def analyse(
+    authored: AuthoredImage, *, profiles: tuple[str, ...] | None = None, observers: tuple[Observer, ...] = ()
+) -> tuple[CompiledImage, tuple[Diagnostic, ...]]:
+    """Run all passes: with ``profiles`` None over the base and each profile's variant, else over that one variant.
+
+    Returns the resolved image and all warnings. Raises DiagnosticError with every fault that could be found.
+    """
+    check_order(RESOLVED_PASSES, check_order(AUTHORED_PASSES))
+    sink = DiagnosticSink()
+    expanded = run_passes(authored, AUTHORED_PASSES, sink, observers)
+    _check_profiles(expanded, profiles or ())
+    image = _resolve(expanded, profiles or (), sink, observers)
+    variants: tuple[ResolvedImage, ...] = ()
+    if profiles is None:
+        variants = tuple(_resolve(expanded, (profile.name,), sink, observers) for profile in expanded.profiles)
+    for variant in (image, *variants):
+        sink.extend(policy.evaluate_compile(variant))
+    sink.raise_if_errors()
+    return CompiledImage(span=image.span, image=image, variants=variants), sink.diagnostics
+
+
+def compile_image(
+    authored: AuthoredImage, *, profiles: tuple[str, ...] | None = None, observers: tuple[Observer, ...] = ()
+) -> Compilation:
+    """Passes and emitters, in memory. Raises DiagnosticError; what it returns is complete and without errors."""
+    from tdxc_emitters import emit_image
+
+    compiled, diagnostics = analyse(authored, profiles=profiles, observers=observers)
+    tree = emit_image(compiled)
+    tree = tree.merge(_bookkeeping(authored, tree))
+    return Compilation(authored=authored, compiled=compiled, tree=tree, diagnostics=diagnostics)
+
+
+def write_compilation(compilation: Compilation, out: Path, *, force: bool = False) -> WriteReport:
+    """Write the compiled tree to ``out``, all or nothing (see ``tdxc.writer``)."""
+    return write_tree(compilation.tree, out, force=force)
+
+
+def _resolve(
+    authored: AuthoredImage, profiles: tuple[str, ...], sink: DiagnosticSink, observers: tuple[Observer, ...]
+) -> ResolvedImage:
+    first = len(AUTHORED_PASSES) + 1
+    image = lower_image(authored, profiles)
+    for observer in observers:
+        observer.after_pass(
+            Stage(index=first, name=LOWER_IMAGE, variant=image.profiles, before=authored, after=image, seconds=0.0)
+        )
+    return run_passes(image, RESOLVED_PASSES, sink, observers, first_index=first + 1)
+
+
+def _check_profiles(image: AuthoredImage, wanted: tuple[str, ...]) -> None:
+    known = [profile.name for profile in image.profiles]
+    for name in wanted:
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"did you mean '{close}'?" if close else f"the recipe has: {', '.join(known) or 'no profiles'}"
+            raise DiagnosticError.of(Code.E_REFERENCE, f"the recipe has no profile '{name}'", image.span, fix=hint)
+
+
+def _bookkeeping(authored: AuthoredImage, tree: FileTree) -> FileTree:
+    """``.tdxc/``: the only place of the tree that speaks of recipe files and lines."""
+    origins = {
+        path: {"recipe": str(entry.origin.span), "cause": entry.origin.cause}
+        for path, entry in tree.entries.items()
+        if entry.origin is not None and (entry.origin.span != SourceSpan() or entry.origin.cause)
+    }
+    return FileTree(
+        {
+            ".tdxc/ir.json": TreeFile.text(codec.dumps(authored)),
+            ".tdxc/origins.json": TreeFile.text(
+                json.dumps(origins, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+            ),
+        }
+    )

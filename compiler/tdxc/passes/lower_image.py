@@ -1,0 +1,178 @@
+"""lower-image: from what a recipe says to one variant of the image with every default explicit.
+
+This is where the phase changes: ``AuthoredImage`` with chosen profiles in, ``ResolvedImage`` out. What needs more than
+a default (kernel, firewall, sandbox, order) is left to the passes behind it.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from tdxc.ir import (
+    AuthoredImage,
+    Base,
+    Debloat,
+    Distribution,
+    Kernel,
+    KernelSource,
+    Layer,
+    MutableRefPolicy,
+    Network,
+    NetworkBackend,
+    OutputTarget,
+    Package,
+    Policy,
+    RawUnit,
+    Reproducibility,
+    ResolvedDebloat,
+    ResolvedImage,
+    ResolvedKernel,
+    ResolvedNetwork,
+    SandboxNeeds,
+    Setting,
+    Unit,
+    merge_layers,
+)
+from tdxc.passes.lower_service import lower_service
+
+DEFAULT_TARGET = "minimal.target"
+
+BASE_PACKAGES: dict[tuple[Distribution, str], tuple[tuple[str, str], ...]] = {
+    (Distribution.DEBIAN, "systemd"): (
+        ("systemd", "the init system"),
+        ("udev", "device nodes, and modules by hardware"),
+        ("kmod", "loads kernel modules"),
+    ),
+    (Distribution.DEBIAN, "busybox"): (("busybox-static", "the init system and the shell"), ("kmod", "loads modules")),
+    (Distribution.ALPINE, "busybox"): (("busybox", "the init system and the shell"),),
+}
+"""What an image of a distribution with an init system cannot do without, each with its reason."""
+
+
+def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> ResolvedImage:
+    """The variant of ``image`` with ``profiles`` (known names, applied in the order of the recipe)."""
+    layer = image.layer
+    chosen = tuple(profile for profile in image.profiles if profile.name in profiles)
+    for profile in chosen:
+        layer = merge_layers(layer, profile.layer)
+    return ResolvedImage(
+        span=image.span,
+        name=image.name,
+        base=image.base,
+        version=image.version,
+        mirror=image.mirror,
+        snapshot=image.snapshot,
+        profiles=tuple(profile.name for profile in chosen),
+        suites=layer.suites,
+        repositories=layer.repositories,
+        kernel=_unresolved_kernel(layer),
+        init=_value(layer.init, "systemd"),
+        default_target=_value(layer.default_target, DEFAULT_TARGET),
+        firmware=_value(layer.firmware, "ovmf"),
+        locale=_value(layer.locale, ""),
+        docs=_value(layer.docs, "no") == "yes",
+        cloud=_value(layer.cloud, ""),
+        attestation_backend=_value(layer.attestation_backend, ""),
+        authored_kernel=layer.kernel or Kernel(span=image.span),
+        authored_network=layer.network or Network(span=image.span),
+        network=_network(layer.network, image),
+        encryption=layer.encryption,
+        ssh=layer.ssh,
+        efi_stub=layer.efi_stub,
+        policy=layer.policy or Policy(span=image.span, mutable_ref_policy=MutableRefPolicy.ALLOW),
+        reproducibility=Reproducibility(span=image.span, enabled=image.reproducible, source_date_epoch=0, seed=""),
+        debloat=ResolvedDebloat(span=image.span, enabled=False),
+        authored_debloat=layer.debloat or Debloat(span=image.span),
+        packages=unique_packages(layer.packages + _base_packages(image.base, layer, image)),
+        build_packages=unique_packages(layer.build_packages + _build_dependencies(layer)),
+        files=tuple(sorted(layer.files, key=lambda file: file.path)),
+        directories=tuple(sorted(layer.directories, key=lambda directory: directory.path)),
+        symlinks=tuple(sorted(layer.symlinks, key=lambda link: link.path)),
+        users=layer.users,
+        groups=layer.groups,
+        units=tuple(sorted(_units(layer), key=lambda unit: unit.name)),
+        drop_ins=layer.drop_ins,
+        boot_steps=layer.boot_steps,
+        scripts=layer.scripts,
+        builds=layer.builds,
+        partitions=layer.partitions,
+        output_targets=_targets(layer, image),
+        modules=layer.module_names,
+    )
+
+
+def unique_packages(packages: tuple[Package, ...]) -> tuple[Package, ...]:
+    """Sorted by name, the first mention of each kept (so that the recipe's own line is the origin)."""
+    first: dict[str, Package] = {}
+    for package in packages:
+        first.setdefault(package.name, package)
+    return tuple(first[name] for name in sorted(first))
+
+
+def _value(setting: Setting | None, default: str) -> str:
+    return default if setting is None else setting.value
+
+
+def _unresolved_kernel(layer: Layer) -> ResolvedKernel:
+    """A placeholder that resolve-kernel replaces."""
+    span = layer.kernel.span if layer.kernel else layer.span
+    return ResolvedKernel(span=span, source=KernelSource.DISTRIBUTION, package="", cmdline=())
+
+
+def _network(network: Network | None, image: AuthoredImage) -> ResolvedNetwork:
+    declared = network or Network(span=image.span)
+    return ResolvedNetwork(
+        span=declared.span,
+        vsock=bool(declared.vsock),
+        backend=declared.backend or NetworkBackend.NETWORKD,
+        resolver=bool(declared.resolver),
+    )
+
+
+def _base_packages(base: Base, layer: Layer, image: AuthoredImage) -> tuple[Package, ...]:
+    family = Distribution.DEBIAN if base.distribution is Distribution.UBUNTU else base.distribution
+    init = _value(layer.init, "systemd")
+    span = layer.init.span if layer.init else image.span
+    rows = BASE_PACKAGES.get((family, init), ())
+    return tuple(Package(name=name, span=span, cause=f"init system {init}: {reason}") for name, reason in rows)
+
+
+def _build_dependencies(layer: Layer) -> tuple[Package, ...]:
+    return tuple(
+        Package(name=name, span=build.span, cause=f"build dependency of '{build.name}'")
+        for build in layer.builds
+        for name in build.build_deps
+    )
+
+
+def _units(layer: Layer) -> list[Unit]:
+    return [lower_service(service) for service in layer.services] + [_raw_unit(unit) for unit in layer.units]
+
+
+def _raw_unit(unit: RawUnit) -> Unit:
+    return Unit(
+        span=unit.span,
+        name=unit.name,
+        sections=unit.sections,
+        wanted_by=unit.wanted_by if unit.enabled else (),
+        enabled=unit.enabled,
+        early=unit.early,
+        needs=SandboxNeeds(span=unit.span) if unit.name.endswith(".service") else None,
+    )
+
+
+def _targets(layer: Layer, image: AuthoredImage) -> tuple[OutputTarget, ...]:
+    declared = {target.name: target for target in reversed(layer.output_targets)}
+    if not declared:
+        return (OutputTarget(name="qemu", span=image.span, cause="the default output target"),)
+    return tuple(declared[name] for name in sorted(declared))
+
+
+def select_profiles(image: AuthoredImage, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen names in the order of the recipe; names that the recipe lacks are left to the caller's check."""
+    return tuple(profile.name for profile in image.profiles if profile.name in names)
+
+
+def with_packages(image: ResolvedImage, *packages: Package) -> ResolvedImage:
+    """The image with more packages, for passes whose output needs a program."""
+    return attrs.evolve(image, packages=unique_packages(image.packages + packages))

@@ -1,0 +1,80 @@
+"""Runs passes: checks their order, times them, verifies the IR after each, and shows each stage to observers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+import attrs
+
+from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink
+from tdxc.ir import AuthoredImage, ResolvedImage
+from tdxc.ir.verify import verify_authored, verify_resolved
+from tdxc.passes.base import ImageT, Pass, PassContext
+
+
+class Observer(Protocol):
+    """Looks at each stage; must not change anything."""
+
+    def after_pass(self, stage: Stage) -> None:
+        """Called once after each pass, in order."""
+
+
+@attrs.frozen(kw_only=True)
+class Stage:
+    """One pass that has run: ``variant`` names the profiles of a resolved image, ``seconds`` is wall time."""
+
+    index: int
+    name: str
+    variant: tuple[str, ...]
+    before: AuthoredImage | ResolvedImage
+    after: AuthoredImage | ResolvedImage
+    seconds: float
+
+
+def check_order(passes: Iterable[Pass[ImageT]], established: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The facts that hold behind ``passes``; raises E_INTERNAL when a pass needs one that nothing established."""
+    for pass_ in passes:
+        missing = pass_.requires - established
+        if missing:
+            raise DiagnosticError.of(
+                Code.E_INTERNAL, f"pass '{pass_.name}' stands before what it needs: {', '.join(sorted(missing))}"
+            )
+        established |= pass_.establishes
+    return established
+
+
+def run_passes(
+    image: ImageT,
+    passes: tuple[Pass[ImageT], ...],
+    sink: DiagnosticSink,
+    observers: tuple[Observer, ...] = (),
+    first_index: int = 1,
+) -> ImageT:
+    """Run ``passes`` in order. Stops behind the first pass that reports an error, with everything found so far."""
+    ctx = PassContext(sink=sink)
+    for index, pass_ in enumerate(passes, first_index):
+        start = time.perf_counter()
+        result = pass_.run(image, ctx)
+        seconds = time.perf_counter() - start
+        variant = _variant(result)
+        stage = Stage(index=index, name=pass_.name, variant=variant, before=image, after=result, seconds=seconds)
+        for observer in observers:
+            observer.after_pass(stage)
+        sink.raise_if_errors()
+        _verify(result, pass_.name)
+        image = result
+    return image
+
+
+def _variant(image: AuthoredImage | ResolvedImage) -> tuple[str, ...]:
+    return image.profiles if isinstance(image, ResolvedImage) else ()
+
+
+def _verify(image: AuthoredImage | ResolvedImage, pass_name: str) -> None:
+    faults = verify_resolved(image) if isinstance(image, ResolvedImage) else verify_authored(image)
+    if faults:
+        raise DiagnosticError(
+            attrs.evolve(fault, message=f"pass '{pass_name}' broke the IR: {fault.message}") for fault in faults
+        )

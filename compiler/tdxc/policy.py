@@ -1,0 +1,94 @@
+"""Policy evaluation: a pure function from an image and the way it is about to be baked to diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from tdxc.diagnostics import Code, Diagnostic, Note
+from tdxc.ir import MutableRefPolicy, NetworkMode, Node, Policy, ResolvedImage
+
+
+@attrs.frozen(kw_only=True)
+class Invocation:
+    """How a bake was asked for: ``frozen`` with a lockfile that fits, ``cached_only`` without any network."""
+
+    frozen: bool
+    cached_only: bool = False
+
+
+def evaluate_compile(image: ResolvedImage) -> tuple[Diagnostic, ...]:
+    """What the policy says about the image itself: mutable references and missing integrity."""
+    return (*_mutable(image), *_unverified(image))
+
+
+def evaluate_bake(image: ResolvedImage, invocation: Invocation) -> tuple[Diagnostic, ...]:
+    """What the policy says about this bake, on top of :func:`evaluate_compile`."""
+    found = list(evaluate_compile(image))
+    policy = image.policy
+    if policy.require_frozen_lock and not invocation.frozen:
+        found.append(
+            _violation(
+                policy, "require_frozen_lock", "the bake is not frozen", policy, "bake with frozen=True (--frozen)"
+            )
+        )
+    if policy.network_mode is NetworkMode.OFFLINE and not invocation.cached_only:
+        found.append(
+            _violation(
+                policy,
+                "network_mode='offline'",
+                "the bake may use the network",
+                policy,
+                "bake with --offline, which uses only packages already in the cache",
+            )
+        )
+    return tuple(found)
+
+
+def _mutable(image: ResolvedImage) -> Iterator[Diagnostic]:
+    """References whose content can change under the same name."""
+    rule = image.policy.mutable_ref_policy
+    if rule is MutableRefPolicy.ALLOW:
+        return
+    for node, what, fix in _mutable_references(image):
+        if rule is MutableRefPolicy.ERROR:
+            yield _violation(image.policy, "mutable_ref_policy='error'", what, node, fix)
+        else:
+            yield Diagnostic(code=Code.W_MUTABLE_REF, message=what, span=node.span, fix=fix)
+
+
+def _mutable_references(image: ResolvedImage) -> Iterator[tuple[Node, str, str]]:
+    if not image.snapshot:
+        where = f"mirror '{image.mirror}'" if image.mirror else "the distribution's mirror"
+        yield image, f"packages come from {where}, which changes from day to day", "set snapshot= to a point in time"
+    for repository in image.repositories:
+        yield (
+            repository,
+            f"repository '{repository.name}' has no snapshot: its packages can change under the same name",
+            "point it at a snapshot of the repository, or accept it with mutable_ref_policy='allow'",
+        )
+
+
+def _unverified(image: ResolvedImage) -> Iterator[Diagnostic]:
+    """Inputs that nothing verifies."""
+    if not image.policy.require_integrity:
+        return
+    rule = "require_integrity"
+    for repository in image.repositories:
+        if repository.key is None:
+            what = f"repository '{repository.name}' has no key, so nothing verifies its packages"
+            yield _violation(image.policy, rule, what, repository, "give key= the repository's public key file")
+    if image.efi_stub is not None and not image.efi_stub.sha256:
+        what = f"EFI stub {image.efi_stub.version} has no SHA-256"
+        yield _violation(image.policy, rule, what, image.efi_stub, "give efi_stub(sha256=…)")
+
+
+def _violation(policy: Policy, rule: str, what: str, node: Node, fix: str) -> Diagnostic:
+    return Diagnostic(
+        code=Code.E_POLICY,
+        message=f"policy {rule}: {what}",
+        span=node.span,
+        notes=(Note(message="the rule is set here", span=policy.span),) if policy.span != node.span else (),
+        fix=fix,
+    )

@@ -1,0 +1,214 @@
+"""The one writer of compiled output: all or nothing, without touching what has not changed.
+
+The new tree is made beside the old one from hard links (for what stays) and new files, synced, and then exchanged
+with the old one in a single rename. ``.tdxc/files.json`` in the tree records what was written, so that a file which
+somebody changed by hand is noticed (E_TREE_MODIFIED) and a file that is no longer produced goes. Files that the writer
+has never written (mkosi's outputs and caches, a user's ``mkosi.local.conf``) stay.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
+from tdxc.tree import Entry, FileTree, TreeDirectory, TreeFile, TreeLink
+
+RECORD = ".tdxc/files.json"
+_RECORD_VERSION = 1
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@attrs.frozen(kw_only=True)
+class WriteReport:
+    """What a write did: paths relative to the tree."""
+
+    written: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: int = 0
+
+
+def write_tree(tree: FileTree, dest: Path, *, force: bool = False) -> WriteReport:
+    """Make ``dest`` hold exactly ``tree`` beside what others put there.
+
+    Raises E_OUTPUT when ``dest`` is not a compiled tree or cannot be written, E_TREE_MODIFIED when files of the last
+    compile were changed by hand and ``force`` is not given. Whatever is raised, ``dest`` is as it was.
+    """
+    fingerprints = {path: _fingerprint(entry) for path, entry in tree.entries.items()}
+    tree = tree.merge(FileTree({RECORD: _record(fingerprints)}))
+    try:
+        return _write(tree, fingerprints, dest, force=force)
+    except OSError as error:
+        raise DiagnosticError.of(
+            Code.E_OUTPUT,
+            f"cannot write '{dest}': {error.strerror or error}",
+            fix="give another output folder, or make this one writable",
+        ) from error
+
+
+def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force: bool) -> WriteReport:
+    old = _read_record(dest)
+    on_disk = {path: _fingerprint_on_disk(dest / path) for path in {*old, *fingerprints}} if dest.exists() else {}
+    if not force:
+        _refuse_modified(dest, old, on_disk, fingerprints)
+    changed = tuple(path for path in sorted(fingerprints) if on_disk.get(path) != fingerprints[path])
+    removed = tuple(path for path in sorted(old) if path not in fingerprints and on_disk.get(path))
+    if not changed and not removed and old == dict(fingerprints):
+        return WriteReport(unchanged=len(fingerprints))
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{dest.name}.tdxc-", dir=dest.parent))
+    try:
+        staging.chmod(0o755)
+        if dest.exists():
+            _link_survivors(dest, staging, {*changed, *removed, RECORD})
+        for path in (*changed, RECORD):
+            _write_entry(staging, path, tree[path])
+        _sync_tree(staging)
+        _exchange(staging, dest)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return WriteReport(written=changed, removed=removed, unchanged=len(fingerprints) - len(changed))
+
+
+def _record(fingerprints: Mapping[str, str]) -> TreeFile:
+    return TreeFile.text(
+        json.dumps({"version": _RECORD_VERSION, "files": fingerprints}, sort_keys=True, indent=1) + "\n"
+    )
+
+
+def _read_record(dest: Path) -> dict[str, str]:
+    """What the last compile wrote; empty for a new folder. Raises E_OUTPUT for a folder that is not ours."""
+    if not dest.exists():
+        return {}
+    if not dest.is_dir():
+        raise DiagnosticError.of(Code.E_OUTPUT, f"'{dest}' is not a folder", fix="give another output folder")
+    record = dest / RECORD
+    if not record.exists():
+        if any(dest.iterdir()):
+            raise DiagnosticError.of(
+                Code.E_OUTPUT,
+                f"'{dest}' is not empty and was not written by tdxc",
+                fix="give an empty or new output folder; tdxc never overwrites files that it did not write",
+            )
+        return {}
+    try:
+        data = json.loads(record.read_text(encoding="utf-8"))
+        return {str(path): str(fingerprint) for path, fingerprint in data["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DiagnosticError.of(
+            Code.E_OUTPUT, f"'{record}' is damaged: {error}", fix="delete the output folder and compile again"
+        ) from error
+
+
+def _fingerprint(entry: Entry) -> str:
+    if isinstance(entry, TreeLink):
+        return f"link {entry.target}"
+    if isinstance(entry, TreeDirectory):
+        return "directory"
+    return f"{'0755' if entry.executable else '0644'} {hashlib.sha256(entry.data).hexdigest()}"
+
+
+def _fingerprint_on_disk(path: Path) -> str:
+    """Empty when there is nothing at the path."""
+    if path.is_symlink():
+        return f"link {path.readlink()}"
+    if path.is_dir():
+        return "directory"
+    if not path.is_file():
+        return ""
+    mode = "0755" if path.stat().st_mode & 0o100 else "0644"
+    return f"{mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def _refuse_modified(dest: Path, old: Mapping[str, str], on_disk: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """A file is in the way when it is neither what we wrote nor what we are about to write."""
+    modified = [
+        path for path, found in sorted(on_disk.items()) if found and found != old.get(path) and found != new.get(path)
+    ]
+    if modified:
+        raise DiagnosticError(
+            Diagnostic(
+                code=Code.E_TREE_MODIFIED,
+                message=f"'{dest / path}' was changed by hand since the last compile",
+                fix="move the change into the recipe (or an override folder), or compile with --force to discard it",
+            )
+            for path in modified
+        )
+
+
+def _link_survivors(dest: Path, staging: Path, replaced: set[str]) -> None:
+    for folder, folders, files in os.walk(dest):
+        relative = Path(folder).relative_to(dest)
+        for name in list(folders):
+            if (Path(folder) / name).is_symlink():
+                folders.remove(name)
+                files.append(name)
+        for name in files:
+            path = relative / name
+            if path.as_posix() not in replaced:
+                _copy_folders(dest, staging, relative)
+                os.link(dest / path, staging / path, follow_symlinks=False)
+        for name in folders:
+            if (relative / name).as_posix() not in replaced and not any((dest / relative / name).iterdir()):
+                _copy_folders(dest, staging, relative / name)
+
+
+def _copy_folders(dest: Path, staging: Path, relative: Path) -> None:
+    """Make ``relative`` in the staging tree with the modes that its folders have in the old one."""
+    for folder in (*reversed(relative.parents), relative):
+        if not (staging / folder).exists():
+            (staging / folder).mkdir()
+            shutil.copymode(dest / folder, staging / folder)
+
+
+def _write_entry(staging: Path, relative: str, entry: Entry) -> None:
+    path = staging / relative
+    for folder in reversed(path.relative_to(staging).parents):
+        if not (staging / folder).exists():
+            (staging / folder).mkdir()
+            (staging / folder).chmod(0o755)
+    if isinstance(entry, TreeLink):
+        path.symlink_to(entry.target)
+    elif isinstance(entry, TreeDirectory):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
+    else:
+        path.write_bytes(entry.data)
+        path.chmod(0o755 if entry.executable else 0o644)
+
+
+def _sync_tree(root: Path) -> None:
+    """One sync of the file system that holds the tree: cheaper than one fsync for each of thousands of files."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptor) != 0:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(staging: Path, dest: Path) -> None:
+    """Put ``staging`` at ``dest``; what was there is then at ``staging`` (renameat2(2), RENAME_EXCHANGE)."""
+    if not dest.exists():
+        staging.rename(dest)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.renameat2(
+        _AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(dest), ctypes.c_uint(_RENAME_EXCHANGE)
+    )
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(
+            number, os.strerror(number) if number != errno.EINVAL else "the file system cannot exchange folders"
+        )
