@@ -128,6 +128,7 @@ def run(
     timeout_s: float | None = None,
     check: bool = True,
     capture: bool = False,
+    umask: int = -1,
     confinement: Confinement = UNCONFINED,
     rerun: str | None = None,
 ) -> Completed:
@@ -135,13 +136,13 @@ def run(
 
     ``env`` replaces the environment. Lines of both streams go to ``on_line`` and, all of them, to ``log`` (appended).
     With ``capture``, standard output is kept apart as bytes and only standard error is treated as lines.
-    ``rerun`` is the line to show in an error where ``argv`` alone would not do.
+    ``umask`` is inherited unless given. ``rerun`` is the line to show in an error where ``argv`` alone would not do.
 
     Raises DiagnosticError: E_BACKEND_UNAVAILABLE when the command cannot be started, E_BACKEND_EXECUTION when it
     fails (with ``check``) or takes longer than ``timeout_s``.
     """
     started = time.monotonic()
-    with start(argv, cwd=cwd, env=env, capture=capture, confinement=confinement) as running:
+    with start(argv, cwd=cwd, env=env, capture=capture, umask=umask, confinement=confinement) as running:
         lines = _follow(running, on_line=on_line, log=log, deadline=None if timeout_s is None else started + timeout_s)
         status = running.finish()
     completed = Completed(
@@ -234,6 +235,7 @@ def start(
     capture: bool = False,
     stdin: int | None = None,
     interactive: bool = False,
+    umask: int = -1,
     confinement: Confinement = UNCONFINED,
 ) -> Running:
     """Start a command under the supervisor and return at once.
@@ -261,6 +263,7 @@ def start(
             stdout=None if interactive else subprocess.PIPE,
             stderr=None if interactive else (subprocess.PIPE if capture else subprocess.STDOUT),
             start_new_session=not interactive,
+            umask=umask,
             pass_fds=(lifeline_read, report_write),
         )
     except BaseException:

@@ -34,6 +34,8 @@ def build_root(tools: Path, staging: Path, binds: list[tuple[str, str, bool]], d
     for name in ("proc", "sys", "dev", "run", "tmp", "root", "home", "mnt", "boot"):
         (staging / name).mkdir(mode=0o755)
     (staging / "tmp").chmod(0o1777)
+    if (staging / "var/tmp").is_dir():
+        sys_.mount("tmpfs", staging / "var/tmp", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=1777")
     bind(Path("/sys"), staging / "sys", writable=False)
     _populate_dev(staging / "dev", devices)
     for source, target, writable in binds:

@@ -26,6 +26,8 @@ MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
 MNT_DETACH = 0x2
 
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -59,6 +61,12 @@ def pivot_root(new_root: Path, put_old: Path) -> None:
     """Make ``new_root``, a mount point, the root of the mount namespace; the old one appears at ``put_old``."""
     number = _PIVOT_ROOT[os.uname().machine]
     _check(_libc.syscall(ctypes.c_long(number), os.fsencode(new_root), os.fsencode(put_old)), f"pivot_root {new_root}")
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Swap two paths of one file system in a single step (``renameat2(2)``, RENAME_EXCHANGE)."""
+    status = _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    _check(status, f"exchange {one} and {other}")
 
 
 def die_with_parent(signal_number: int) -> None:

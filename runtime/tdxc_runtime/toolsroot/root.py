@@ -113,6 +113,7 @@ class ToolsRoot:
         timeout_s: float | None = None,
         check: bool = True,
         capture: bool = False,
+        umask: int = -1,
     ) -> Completed:
         """Run a command inside; see :func:`tdxc_runtime.process.run`. ``cwd`` is a path inside, ``/`` by default."""
         return run(
@@ -124,6 +125,7 @@ class ToolsRoot:
             timeout_s=timeout_s,
             check=check,
             capture=capture,
+            umask=umask,
             confinement=self.confinement(binds=binds, devices=devices),
             rerun=f"tdxc tools -- {rerunnable(argv)}",
         )

@@ -1,0 +1,9 @@
+"""Engines that run mkosi on a compiled tree: on this machine, through Nix, or in a Lima virtual machine."""
+
+from tdxc_runtime.backends.base import Artifact as Artifact
+from tdxc_runtime.backends.base import ArtifactKind as ArtifactKind
+from tdxc_runtime.backends.base import Backend as Backend
+from tdxc_runtime.backends.base import BakeOutput as BakeOutput
+from tdxc_runtime.backends.base import BakeRequest as BakeRequest
+from tdxc_runtime.backends.base import Durations as Durations
+from tdxc_runtime.backends.local import bake as bake

@@ -1,0 +1,99 @@
+"""Where the packages of a bake come from when the tree itself does not say.
+
+mkosi writes its own list of archives unless a sandbox tree holds ``/etc/apt/sources.list.d/mkosi.sources``. That list
+includes archives that mirrors do not carry (debug symbols, security updates), so a bake through a mirror brings its
+own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError
+
+from tdxc_runtime.toolsroot.apt_options import (
+    DEBIAN_KEYRING,
+    fetchable,
+    host_apt_options,
+    render_apt_options,
+    sources_text,
+)
+from tdxc_runtime.toolsroot.apt_sources import Mirror, find_mirror
+
+SOURCES_PATH = Path("etc/apt/sources.list.d/mkosi.sources")
+_KEYRINGS = {"debian": str(DEBIAN_KEYRING), "ubuntu": "/usr/share/keyrings/ubuntu-archive-keyring.gpg"}
+
+
+@attrs.frozen(kw_only=True)
+class TreeSources:
+    """What a tree says of its packages, out of ``mkosi --json summary``. ``declared``: it names its own sources."""
+
+    distribution: str
+    release: str
+    components: tuple[str, ...]
+    declared: bool
+
+
+def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSources:
+    """Read mkosi's summary of the main image (the last one it lists).
+
+    Raises DiagnosticError (E_BACKEND_EXECUTION) when this is not a summary.
+    """
+    try:
+        image = json.loads(summary)["Images"][-1]
+        trees = [Path(entry["Source"]) for entry in image["SandboxTrees"]]
+        declares = bool(image.get("Mirror") or image.get("LocalMirror") or image.get("Snapshot"))
+        return TreeSources(
+            distribution=image["Distribution"],
+            release=image["Release"],
+            components=("main", *image["Repositories"]),
+            declared=declares or any(_has_sources(path, tree_inside, tree) for path in trees),
+        )
+    except (ValueError, KeyError, IndexError, TypeError) as fault:
+        raise DiagnosticError.of(
+            Code.E_BACKEND_EXECUTION,
+            f"mkosi's summary of {tree} cannot be read: {fault}",
+            fix="run `tdxc doctor`: this mkosi may be too new or too old",
+        ) from fault
+
+
+def write_sandbox_tree(sandbox: Path, sources: TreeSources, mirror_option: str) -> Mirror | None:
+    """Fill the generated sandbox tree: the host's network options always, package sources where the tree has none.
+
+    Returns the mirror that was written down, if any. The files may hold a proxy's password and are for us alone.
+    """
+    options = host_apt_options()
+    if options:
+        _write_private(sandbox / "etc/apt/apt.conf.d/50build-host", render_apt_options(options))
+    if sources.declared or sources.distribution not in _KEYRINGS:
+        return None
+    mirror = find_mirror(mirror_option, distribution=sources.distribution)
+    if mirror is None:
+        return None
+    keyring = _KEYRINGS[sources.distribution]
+    if mirror.signed_by and mirror.signed_by != keyring and Path(mirror.signed_by).is_file():
+        keyring = f"/etc/apt/keyrings/{Path(mirror.signed_by).name}"
+        copied = sandbox / keyring[1:]
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(Path(mirror.signed_by).read_bytes())
+    text = sources_text(
+        attrs.evolve(mirror, signed_by=keyring),
+        sources.release,
+        components=sources.components,
+        has_suite=lambda uri, suite: fetchable(f"{uri.rstrip('/')}/dists/{suite}/InRelease", options),
+    )
+    _write_private(sandbox / SOURCES_PATH, text)
+    return mirror
+
+
+def _has_sources(path: Path, tree_inside: Path, tree: Path) -> bool:
+    on_host = tree / path.relative_to(tree_inside) if path.is_relative_to(tree_inside) else path
+    return (on_host / SOURCES_PATH).is_file()
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
