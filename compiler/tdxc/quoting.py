@@ -113,6 +113,13 @@ def unit_path_word(value: str, *, span: SourceSpan = UNKNOWN_SPAN, what: str = "
     return unit_word(value, span=span, what=what)
 
 
+def unit_reference(name: str, *, span: SourceSpan = UNKNOWN_SPAN) -> str:
+    """A unit's name in ``After=`` and its like, where a backslash is part of the name (``dev-disk-by\\x2dlabel``)."""
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]{1,255}", name):
+        _refuse("unit name", name, "it is not 1 to 255 letters, digits and ':_.@-' or '\\'", span)
+    return name
+
+
 def environment_assignment(name: str, value: str, *, span: SourceSpan = UNKNOWN_SPAN) -> str:
     """One quoted ``NAME=value`` for ``Environment=``; ``$`` has no meaning there, newline and tab are kept."""
     if not _ENVIRONMENT_NAME.fullmatch(name):

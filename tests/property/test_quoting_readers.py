@@ -138,7 +138,8 @@ def test_tmpfiles_paths(values: list[str]) -> None:
     names = sorted({"x" + value.replace("/", "_") for value in values})
     kept = written(lambda name: quoting.tmpfiles_path(f"/d/{name}"), names).values()
     conf = "d /d 0755 root root\n" + "".join(f"d {text} 0755 root root\n" for _, text in kept)
-    script = "mkdir /run/r; systemd-tmpfiles --root=/run/r --create /mnt/t.conf; cd /run/r/d && find . -mindepth 1 -print0"
+    create = "mkdir /run/r; systemd-tmpfiles --root=/run/r --create /mnt/t.conf"
+    script = f"{create}; cd /run/r/d && find . -mindepth 1 -print0"
     done = run_inside(["sh", "-c", script], {"t.conf": conf}, env={"LC_ALL": "C"})
     assert sorted(done.stdout.decode().split("\0")[:-1]) == sorted(f"./{value}" for value, _ in kept), done.lines
 

@@ -97,14 +97,14 @@ def _unit_directives(service: Service) -> Iterator[Directive]:
     yield _directive(service.span, "Description", description)
     for key, field in _UNIT_LISTS:
         for name in getattr(service, field):
-            yield _directive(service.span, key, quoting.unit_word(unit_name(name), span=service.span))
+            yield _directive(service.span, key, quoting.unit_reference(unit_name(name), span=service.span))
 
 
 def _service_directives(service: Service) -> Iterator[Directive]:
     span = service.span
     for key, field in _WORDS:
         if value := getattr(service, field):
-            yield _directive(span, key, quoting.unit_word(value, span=span))
+            yield _directive(span, key, quoting.unit_text(value, span=span, what=key))
     for group in service.supplementary_groups:
         yield _directive(span, "SupplementaryGroups", quoting.unit_word(group, span=span))
     if service.remain_after_exit:
