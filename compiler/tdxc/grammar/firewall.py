@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lark import Token, Tree
 
 LAST_PORT = 65535
-INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,15}|[A-Za-z0-9_.:-]{1,14}\*")
-"""Linux allows 15 bytes (IFNAMSIZ in linux/if.h); characters that need quoting in nft are left out."""
+INTERFACE_NAME = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.@+-]{1,15}|[A-Za-z0-9_.@+-]{1,14}\*")
+"""Linux allows 15 bytes but no '/', ':' or blank (dev_valid_name in net/core/dev.c); a last '*' is nft's wildcard."""
 
 _SHAPE = "ACCEPT|DROP|REJECT, then tcp|udp|icmp|all, then ports, 'from ADDRESS' and 'on INTERFACE' as needed"
 _KEYWORDS = ("ACCEPT", "DROP", "REJECT", "tcp", "udp", "icmp", "all", "from", "on")
@@ -200,6 +200,6 @@ def _interface(text: str, column: int) -> str:
         raise _BadValue(
             column,
             f"{quote(text)} is not an interface name",
-            "write at most 15 of the characters A-Z a-z 0-9 _ . : -, or a prefix that ends in '*'",
+            "write at most 15 of the characters A-Z a-z 0-9 _ . @ + -, or a prefix that ends in '*'",
         )
     return text
