@@ -1,0 +1,234 @@
+"""init-priority: boot steps get their order and their drop-in names, and every service waits for them.
+
+::
+
+    BootStep("keys", priority=10)              0010-00-keys
+    BootStep("disks", priority=20)        ->   0020-00-disks
+    BootStep("late", 5, after=["disks"])       0020-01-late     (raised to the priority of what it comes after)
+
+A name depends only on the step itself and on the steps before it in the recipe. As a profile's steps stand behind those
+of the image, they never rename a step of the image, and the drop-ins of several profiles compose in one folder.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import re
+from collections.abc import Iterable
+from typing import ClassVar
+
+import attrs
+
+from tdxc.diagnostics import Code, Note, nearest
+from tdxc.ir import (
+    BootStep,
+    Directive,
+    Hardening,
+    OrderedStep,
+    ResolvedImage,
+    SandboxNeeds,
+    Section,
+    Unit,
+    UnitKind,
+)
+from tdxc.passes.base import PassContext
+from tdxc.passes.unit_sections import is_false, last_value, with_directives, words
+
+RUNTIME_INIT = "runtime-init.service"
+RUNTIME_INIT_PROGRAM = "/usr/bin/runtime-init"
+RUNTIME_INIT_DIRECTORY = "/usr/lib/runtime-init.d"
+
+MAX_PRIORITY = 9999
+MAX_TIES = 100
+_STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+EARLY_TARGETS = frozenset(
+    {
+        "basic.target", "cryptsetup.target", "local-fs.target", "local-fs-pre.target", "network.target",
+        "network-online.target", "network-pre.target", "paths.target", "slices.target", "sockets.target",
+        "sysinit.target", "systemd-networkd.service", "timers.target", "veritysetup.target",
+    }
+)  # fmt: skip
+"""Units that runtime-init itself comes after, or that belong to boot-up before it (bootup(7)). What is ordered before
+one of them or pulled in by one is part of early boot: waiting for runtime-init would be a cycle."""
+
+
+@attrs.frozen
+class InitPriority:
+    """Orders boot steps and makes services wait for them; without steps it changes nothing."""
+
+    name: ClassVar[str] = "init-priority"
+    description: ClassVar[str] = "order boot steps into numbered drop-ins and let services wait for runtime-init"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    establishes: ClassVar[frozenset[str]] = frozenset({"init-priority"})
+
+    def run(self, image: ResolvedImage, ctx: PassContext) -> ResolvedImage:
+        """Order the steps; see the module's text for the names."""
+        if not image.boot_steps:
+            return image
+        if not _check_steps(image.boot_steps, ctx):
+            return image
+        steps = order_steps(image.boot_steps, ctx)
+        units = image.units
+        if image.init == "systemd":
+            units = tuple(wait_for_runtime_init(unit, image.boot_steps[0]) for unit in units)
+            units = tuple(sorted((*units, runtime_init_unit(image.boot_steps)), key=lambda unit: unit.name))
+        return attrs.evolve(image, ordered_steps=steps, units=units)
+
+
+def _check_steps(steps: tuple[BootStep, ...], ctx: PassContext) -> bool:
+    """Report bad and repeated names, bad priorities and unknown predecessors; true when there is none of these."""
+    first: dict[str, BootStep] = {}
+    good = True
+    for step in steps:
+        if step.name in first:
+            note = Note(message="the first one is here", span=first[step.name].span)
+            ctx.sink.add(Code.E_CONFLICT, f"two boot steps are named '{step.name}'", step.span, notes=(note,))
+            good = False
+        first.setdefault(step.name, step)
+        if not _STEP_NAME.fullmatch(step.name):
+            message = f"boot step name {step.name!r} is not 1 to 100 letters, digits and '._-'"
+            ctx.sink.add(Code.E_VALUE, message, step.span, fix="the name becomes a file name; give a plain one")
+            good = False
+        if not 0 <= step.priority <= MAX_PRIORITY:
+            message = f"priority {step.priority} of boot step '{step.name}' is not between 0 and {MAX_PRIORITY}"
+            ctx.sink.add(Code.E_VALUE, message, step.span, fix="lower priorities run first; 50 is the default")
+            good = False
+    for step in steps:
+        for name in step.after:
+            if name not in first:
+                close = nearest(name, first)
+                fix = f"did you mean '{close}'?" if close else f"the boot steps are: {', '.join(first)}"
+                message = f"boot step '{step.name}' comes after '{name}', which does not exist"
+                ctx.sink.add(Code.E_REFERENCE, message, step.span, fix=fix)
+                good = False
+    return good
+
+
+def order_steps(steps: tuple[BootStep, ...], ctx: PassContext) -> tuple[OrderedStep, ...]:
+    """Steps in boot order with their drop-in names; a cycle is reported and leaves no step."""
+    ordered = _topological(steps)
+    if len(ordered) < len(steps):
+        _report_cycle(steps, {step.name for step in ordered}, ctx)
+        return ()
+    effective: dict[str, int] = {}
+    for step in ordered:
+        effective[step.name] = max([step.priority, *(effective[name] for name in step.after)])
+    groups: dict[int, list[BootStep]] = {}
+    for step in ordered:
+        groups.setdefault(effective[step.name], []).append(step)
+    result: list[OrderedStep] = []
+    for priority in sorted(groups):
+        if len(groups[priority]) > MAX_TIES:
+            message = f"more than {MAX_TIES} boot steps share priority {priority}"
+            ctx.sink.add(Code.E_LIMIT, message, groups[priority][MAX_TIES].span, fix="give them different priorities")
+        result += (_ordered(step, priority, tie) for tie, step in enumerate(groups[priority]))
+    return tuple(result)
+
+
+def _ordered(step: BootStep, priority: int, tie: int) -> OrderedStep:
+    cause = step.cause or f"boot step '{step.name}' of priority {step.priority}"
+    if priority != step.priority:
+        cause += f", raised to {priority} behind {', '.join(step.after)}"
+    file_name = f"{priority:04}-{tie:02}-{step.name}"
+    return OrderedStep(span=step.span, cause=cause, name=step.name, file_name=file_name, script=step.script)
+
+
+def _topological(steps: tuple[BootStep, ...]) -> list[BootStep]:
+    """Predecessors first, otherwise recipe order; steps on or behind a cycle are left out.
+
+    Among steps that may run, the first of the recipe is taken, so that steps of a profile (which stand last and which
+    no step of the image can name) come last.
+    """
+    places = {step.name: place for place, step in enumerate(steps)}
+    waiting = {step.name: len(set(step.after)) for step in steps}
+    followers: dict[str, list[str]] = {}
+    for step in steps:
+        for name in set(step.after):
+            followers.setdefault(name, []).append(step.name)
+    ready = [place for place, step in enumerate(steps) if not waiting[step.name]]
+    heapq.heapify(ready)
+    ordered: list[BootStep] = []
+    while ready:
+        step = steps[heapq.heappop(ready)]
+        ordered.append(step)
+        for name in followers.get(step.name, ()):
+            waiting[name] -= 1
+            if not waiting[name]:
+                heapq.heappush(ready, places[name])
+    return ordered
+
+
+def _report_cycle(steps: tuple[BootStep, ...], done: set[str], ctx: PassContext) -> None:
+    by_name = {step.name: step for step in steps if step.name not in done}
+    path = [min(by_name)]
+    while path.count(path[-1]) == 1:
+        path.append(next(name for name in by_name[path[-1]].after if name in by_name))
+    cycle = path[path.index(path[-1]) :]
+    notes = tuple(
+        Note(message=f"'{step}' comes after '{before}'", span=by_name[step].span)
+        for step, before in itertools.pairwise(cycle)
+    )
+    message = f"boot steps wait for each other: {' -> '.join(cycle)}"
+    ctx.sink.add(Code.E_CYCLE, message, by_name[cycle[0]].span, notes=notes, fix="remove one of these after=")
+
+
+def wait_for_runtime_init(unit: Unit, step: BootStep) -> Unit:
+    """Let a service start only when all boot steps have succeeded, unless it is part of early boot."""
+    if not unit.name.endswith(".service") or is_early(unit):
+        return unit
+    cause = "init-priority: services wait for the boot steps"
+    missing = [key for key in ("Requires", "After") if RUNTIME_INIT not in words(unit, "Unit", key)]
+    return with_directives(
+        unit, "Unit", (Directive(span=step.span, cause=cause, key=key, value=RUNTIME_INIT) for key in missing)
+    )
+
+
+def is_early(unit: Unit) -> bool:
+    """Whether a unit says, or shows by its dependencies, that it belongs to the boot before runtime-init."""
+    if unit.early or is_false(last_value(unit, "Unit", "DefaultDependencies")):
+        return True
+    before: Iterable[str] = (*words(unit, "Unit", "Before"), *unit.wanted_by)
+    return any(name in EARLY_TARGETS or name == RUNTIME_INIT for name in before)
+
+
+def runtime_init_unit(steps: tuple[BootStep, ...]) -> Unit:
+    """The oneshot service that runs the drop-ins.
+
+    It keeps the host's mount namespace, devices and capabilities, since steps set up disks, mounts and networks; so
+    no file-system sandbox can apply to it. What is left of the sandbox is what no such step needs.
+    """
+    span = steps[0].span
+    cause = "init-priority: the image has boot steps"
+
+    def section(name: str, *pairs: tuple[str, str]) -> Section:
+        directives = tuple(Directive(span=span, cause=cause, key=key, value=value) for key, value in pairs)
+        return Section(span=span, cause=cause, name=name, directives=directives)
+
+    return Unit(
+        span=span,
+        cause=cause,
+        name=f"runtime-init.{UnitKind.SERVICE.value}",
+        sections=(
+            section(
+                "Unit",
+                ("Description", "Boot steps of the image, in order"),
+                ("After", "network.target network-online.target"),
+            ),
+            section(
+                "Service",
+                ("Type", "oneshot"),
+                ("RemainAfterExit", "yes"),
+                ("ExecStart", RUNTIME_INIT_PROGRAM),
+                ("NotifyAccess", "all"),
+                ("StandardOutput", "journal+console"),
+                ("StandardError", "journal+console"),
+                ("LockPersonality", "yes"),
+                ("NoNewPrivileges", "yes"),
+                ("RestrictRealtime", "yes"),
+                ("SystemCallArchitectures", "native"),
+            ),
+        ),
+        needs=SandboxNeeds(span=span, cause=cause, hardening=Hardening.NONE),
+    )

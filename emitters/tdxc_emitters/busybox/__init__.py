@@ -1,0 +1,1 @@
+"""Services without systemd: BusyBox's inittab and its boot script."""
