@@ -73,13 +73,25 @@ def analyse(
 
 
 def compile_image(
-    authored: AuthoredImage, *, profiles: tuple[str, ...] | None = None, observers: tuple[Observer, ...] = ()
+    authored: AuthoredImage,
+    *,
+    profiles: tuple[str, ...] | None = None,
+    override: Path | None = None,
+    observers: tuple[Observer, ...] = (),
 ) -> Compilation:
-    """Passes and emitters, in memory. Raises DiagnosticError; what it returns is complete and without errors."""
+    """Passes and emitters, in memory; ``override`` is a folder that is layered on top (see ``tdxc.overrides``).
+
+    Raises DiagnosticError; what it returns is complete and without errors.
+    """
     from tdxc_emitters import emit_image
 
     compiled, diagnostics = analyse(authored, profiles=profiles, observers=observers)
     tree = emit_image(compiled)
+    if override is not None:
+        from tdxc.overrides import apply_override
+
+        tree, warnings = apply_override(tree, override)
+        diagnostics += warnings
     tree = tree.merge(_bookkeeping(authored, tree))
     return Compilation(authored=authored, compiled=compiled, tree=tree, diagnostics=diagnostics)
 
@@ -87,6 +99,20 @@ def compile_image(
 def write_compilation(compilation: Compilation, out: Path, *, force: bool = False) -> WriteReport:
     """Write the compiled tree to ``out``, all or nothing (see ``tdxc.writer``)."""
     return write_tree(compilation.tree, out, force=force)
+
+
+def pass_names() -> tuple[str, ...]:
+    """Every name that a dump or a timing may speak of, in order."""
+    return tuple(name for name, _description in pass_descriptions())
+
+
+def pass_descriptions() -> tuple[tuple[str, str], ...]:
+    """Name and one-line description of everything between recipe and emitters, in order."""
+    return (
+        *((pass_.name, pass_.description) for pass_ in AUTHORED_PASSES),
+        (LOWER_IMAGE, "make every default explicit; from here on one variant of the image"),
+        *((pass_.name, pass_.description) for pass_ in RESOLVED_PASSES),
+    )
 
 
 def _resolve(

@@ -58,12 +58,12 @@ def write_tree(tree: FileTree, dest: Path, *, force: bool = False) -> WriteRepor
 
 def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force: bool) -> WriteReport:
     old = _read_record(dest)
-    on_disk = {path: _fingerprint_on_disk(dest / path) for path in {*old, *fingerprints}} if dest.exists() else {}
+    on_disk = {path: _fingerprint_on_disk(dest, path, old) for path in {*old, *fingerprints}}
     if not force:
         _refuse_modified(dest, old, on_disk, fingerprints)
     changed = tuple(path for path in sorted(fingerprints) if on_disk.get(path) != fingerprints[path])
     removed = tuple(path for path in sorted(old) if path not in fingerprints and on_disk.get(path))
-    if not changed and not removed and old == dict(fingerprints):
+    if not changed and not removed and (dest / RECORD).exists() and old == dict(fingerprints):
         return WriteReport(unchanged=len(fingerprints))
     dest.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{dest.name}.tdxc-", dir=dest.parent))
@@ -118,12 +118,16 @@ def _fingerprint(entry: Entry) -> str:
     return f"{'0755' if entry.executable else '0644'} {hashlib.sha256(entry.data).hexdigest()}"
 
 
-def _fingerprint_on_disk(path: Path) -> str:
-    """Empty when there is nothing at the path."""
+def _fingerprint_on_disk(dest: Path, relative: str, old: Mapping[str, str]) -> str:
+    """Empty when nothing is at the path but perhaps a folder that holds only what the last compile wrote."""
+    path = dest / relative
     if path.is_symlink():
         return f"link {path.readlink()}"
     if path.is_dir():
-        return "directory"
+        only_ours = any(path.iterdir()) and all(
+            below.relative_to(dest).as_posix() in old for below in path.rglob("*") if not below.is_dir()
+        )
+        return "" if only_ours else "directory"
     if not path.is_file():
         return ""
     mode = "0755" if path.stat().st_mode & 0o100 else "0644"

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
@@ -33,8 +33,8 @@ def dumps(image: AuthoredImage | ResolvedImage) -> str:
     return json.dumps(envelope, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
-def loads(text: str, kind: type[RootT], blobs: Mapping[str, bytes]) -> RootT:
-    """Read what :func:`dumps` wrote; ``blobs`` maps SHA-256 to content.
+def loads(text: str, kind: type[RootT], blobs: Mapping[str, bytes] | None) -> RootT:
+    """Read what :func:`dumps` wrote; ``blobs`` maps SHA-256 to content, or is None to leave contents empty.
 
     Raises E_VALUE for another schema or kind, unknown keys, wrong types or missing content.
     """
@@ -51,8 +51,8 @@ def loads(text: str, kind: type[RootT], blobs: Mapping[str, bytes]) -> RootT:
     except (ValueError, KeyError, TypeError) as error:
         raise DiagnosticError.of(Code.E_VALUE, f"this is not an IR file: {error}") from error
     try:
-        image: RootT = _attach(converter.structure(data, kind), blobs)
-        return image
+        image: RootT = converter.structure(data, kind)
+        return image if blobs is None else cast("RootT", _attach(image, blobs))
     except DiagnosticError:
         raise
     except Exception as error:

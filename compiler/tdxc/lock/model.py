@@ -50,7 +50,7 @@ def parse_lock(text: str, file: str) -> LockFile:
 
 
 def check_lock(lock: LockFile, current: LockFile, file: str) -> None:
-    """Refuse when the recipe or a tool is not the one locked; raises E_LOCKFILE naming each input that changed."""
+    """Refuse when the recipe or a locked tool differs from now; raises E_LOCKFILE naming each input that changed."""
     changed: list[str] = []
     if lock.image != current.image:
         changed.append(f"image: locked '{lock.image}', now '{current.image}'")
@@ -59,7 +59,7 @@ def check_lock(lock: LockFile, current: LockFile, file: str) -> None:
     locked, now = dict(lock.tools), dict(current.tools)
     changed += [
         f"tool {name}: locked {locked.get(name, 'none')}, now {now.get(name, 'none')}"
-        for name in sorted({*locked, *now})
+        for name in sorted(locked)
         if locked.get(name) != now.get(name)
     ]
     if changed:

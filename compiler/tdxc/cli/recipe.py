@@ -1,0 +1,74 @@
+"""What commands on a recipe share: its argument, its options, loading it, and reporting warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tdxc.cli.report import report, set_recipe_root
+from tdxc.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    from tdx._load import LoadedRecipe
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+recipe_argument = click.argument("recipe", metavar="RECIPE")
+
+
+def profile_option(command: CommandT) -> CommandT:
+    """``--profile a,b``, repeatable."""
+    return click.option(
+        "--profile",
+        "profiles",
+        metavar="NAME[,NAME]",
+        multiple=True,
+        callback=_split_names,
+        help="Resolve these profiles into the image instead of emitting all of them as deltas.",
+    )(command)
+
+
+def format_option(*formats: str) -> Callable[[CommandT], CommandT]:
+    """``--format``; the first one is the default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Output form.",
+    )
+
+
+def open_recipe(reference: str) -> LoadedRecipe:
+    """Load a recipe for a command; diagnostics from now on show lines of its folder."""
+    from tdxc import driver
+
+    set_recipe_root(folder_of(reference))
+    return driver.load_recipe(reference)
+
+
+def folder_of(reference: str) -> Path:
+    """The folder of ``recipe.py`` or ``recipe.py:name``."""
+    path = Path(reference)
+    if not path.exists() and ":" in reference:
+        path = Path(reference.rpartition(":")[0])
+    return path.parent
+
+
+def chosen(profiles: tuple[str, ...]) -> tuple[str, ...] | None:
+    """None (all profiles as deltas) when the option was not given."""
+    return profiles or None
+
+
+def report_warnings(diagnostics: Iterable[Diagnostic]) -> None:
+    """Print what a successful compile has to say."""
+    report(diagnostics)
+
+
+def _split_names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    names = [name.strip() for value in values for name in value.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))

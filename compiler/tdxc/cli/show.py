@@ -1,0 +1,132 @@
+"""``tdxc show``: one stage or aspect of a recipe, as text for people or JSON for tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option
+from tdxc.ir import ResolvedImage
+
+ASPECTS = ("ir", "authored", "passes", "packages", "units", "boot", "kernel", "firewall", "files", "firmware")
+
+
+@click.command("show")
+@click.argument("aspect", type=click.Choice(ASPECTS))
+@click.argument("recipe", metavar="RECIPE")
+@profile_option
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="For `boot`: also draw the graph here.")
+@format_option("text", "json")
+def command(aspect: str, recipe: str, profiles: tuple[str, ...], svg: Path | None, output_format: str) -> None:
+    """Show one ASPECT of RECIPE after all passes (`authored`: before them; `firmware` takes a firmware file)."""
+    if aspect == "firmware":
+        from tdxc.cli.firmware import show_firmware
+
+        show_firmware(Path(recipe), output_format)
+        return
+    from tdxc import driver
+
+    loaded = open_recipe(recipe)
+    if aspect == "authored":
+        _print_ir(loaded.image, output_format)
+        return
+    compiled, _warnings = driver.analyse(loaded.image, profiles=chosen(profiles))
+    if svg is not None:
+        from tdxc_emitters.systemd.graph import boot_graph_svg
+
+        svg.write_text(boot_graph_svg(compiled.image), encoding="utf-8")
+    if aspect == "ir":
+        _print_ir(compiled.image, output_format)
+    elif aspect == "passes":
+        click.echo("\n".join(f"{name:<18} {text}" for name, text in driver.pass_descriptions()))
+    else:
+        _print_rows(_ROWS[aspect](compiled.image), output_format)
+
+
+def _print_ir(image: Any, output_format: str) -> None:
+    from tdxc.ir import codec
+    from tdxc.ir.printer import print_ir
+
+    click.echo(codec.dumps(image) if output_format == "json" else print_ir(image), nl=False)
+
+
+def _print_rows(rows: list[dict[str, str]], output_format: str) -> None:
+    if output_format == "json":
+        import json
+
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        click.echo("(none)")
+        return
+    keys = list(rows[0])
+    widths = {key: max(len(row[key]) for row in rows) for key in keys}
+    for row in rows:
+        click.echo("  ".join(row[key].ljust(widths[key]) for key in keys).rstrip())
+
+
+def _packages(image: ResolvedImage) -> list[dict[str, str]]:
+    from tdxc.explain import because
+
+    rows = [{"package": p.name, "for": "image", "why": because(p)} for p in image.packages]
+    return rows + [{"package": p.name, "for": "build", "why": because(p)} for p in image.build_packages]
+
+
+def _units(image: ResolvedImage) -> list[dict[str, str]]:
+    from tdxc.explain import because
+
+    return [{"unit": u.name, "started by": ", ".join(u.wanted_by) or "-", "why": because(u)} for u in image.units]
+
+
+def _boot(image: ResolvedImage) -> list[dict[str, str]]:
+    from tdxc.passes.order_units import boot_order
+
+    return [
+        {"#": str(number), "what": row.name, "waits for": ", ".join(row.after) or "-"}
+        for number, row in enumerate(boot_order(image), 1)
+    ]
+
+
+def _kernel(image: ResolvedImage) -> list[dict[str, str]]:
+    from tdxc.explain import because
+
+    kernel = image.kernel
+    rows = [{"what": "package", "value": kernel.package, "why": because(kernel)}]
+    rows += [{"what": "argument", "value": a.text, "why": because(a)} for a in kernel.cmdline]
+    return rows + [{"what": f"CONFIG_{o.name}", "value": o.value, "why": because(o)} for o in kernel.options]
+
+
+def _firewall(image: ResolvedImage) -> list[dict[str, str]]:
+    return [
+        {
+            "verdict": rule.verdict.value,
+            "protocol": rule.protocol.value,
+            "ports": ", ".join(f"{p.first}" if p.first == p.last else f"{p.first}-{p.last}" for p in rule.ports)
+            or "any",
+            "from": rule.source or "anywhere",
+            "where": str(rule.span),
+        }
+        for rule in image.network.rules or ()
+    ]
+
+
+def _files(image: ResolvedImage) -> list[dict[str, str]]:
+    from tdxc.explain import because
+
+    rows = [(f.path, f"{f.mode:04o} {f.owner}:{f.group}", because(f)) for f in image.files]
+    rows += [(d.path + "/", f"{d.mode:04o} {d.owner}:{d.group}", because(d)) for d in image.directories]
+    rows += [(link.path, f"-> {link.target}", because(link)) for link in image.symlinks]
+    return [{"path": path, "mode": mode, "why": why} for path, mode, why in sorted(rows)]
+
+
+_ROWS: dict[str, Callable[[ResolvedImage], list[dict[str, str]]]] = {
+    "packages": _packages,
+    "units": _units,
+    "boot": _boot,
+    "kernel": _kernel,
+    "firewall": _firewall,
+    "files": _files,
+}
