@@ -355,6 +355,11 @@ class LineSplitter:
         *complete, self._pending = (self._pending + data).split(b"\n")
         return [_text(line) for line in complete]
 
+    @property
+    def pending(self) -> str:
+        """What has come of the line that is not complete yet."""
+        return _text(self._pending)
+
     def rest(self) -> list[str]:
         """The last line, when the stream ends without a newline."""
         last, self._pending = self._pending, b""

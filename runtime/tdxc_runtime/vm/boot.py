@@ -1,0 +1,244 @@
+"""Boots a :class:`~tdxc_runtime.vm.machine.Machine` and leaves no QEMU, no swtpm and no file behind.
+
+Example::
+
+    with boot(Machine(boot=UkiOnDisk(uki=Path("image.efi")))) as vm:
+        vm.console.wait_for(r"Reached target", timeout_s=120)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError
+
+from tdxc_runtime.process import Bind, Running, stop_on_signals
+from tdxc_runtime.toolsroot.make import scratch_folder
+from tdxc_runtime.toolsroot.root import Progress
+from tdxc_runtime.vm.accelerator import choose_accelerator
+from tdxc_runtime.vm.console import Console, ConsoleLine
+from tdxc_runtime.vm.esp import make_esp_disk
+from tdxc_runtime.vm.machine import Accelerator, DirectKernel, FromDisks, Machine, UkiOnDisk
+from tdxc_runtime.vm.qemu_argv import Firmware, Resources, qemu_argv
+from tdxc_runtime.vm.tools import VmTools, find_vm_tools
+
+_INSIDE = Path("/tdxvm/vm")
+_SOCKET_TIMEOUT_S = 15.0
+_DEVICES = ("kvm", "vhost-vsock")
+
+
+@attrs.frozen(kw_only=True)
+class VirtualMachine:
+    """A machine that runs. ``console`` is its first serial port, both ways."""
+
+    console: Console
+    accelerator: Accelerator
+    qemu: str
+    running: Running = attrs.field(repr=False)
+
+    def send(self, text: str) -> None:
+        """Type ``text`` at the console."""
+        stdin = self.running.popen.stdin
+        if stdin is not None:
+            stdin.write(text.encode())
+            stdin.flush()
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait until the guest has powered off or rebooted; QEMU's exit status. E_BACKEND_EXECUTION after that time."""
+        try:
+            status = self.running.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            message = f"the machine was still running after {timeout_s:g} s"
+            raise DiagnosticError.of(Code.E_BACKEND_EXECUTION, message) from None
+        self.console.join(timeout_s)
+        return status
+
+
+@contextlib.contextmanager
+def boot(
+    machine: Machine,
+    *,
+    tools: VmTools | None = None,
+    on_line: Callable[[ConsoleLine], None] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[VirtualMachine]:
+    """Boot a machine for the length of the block; its console goes to ``on_line`` line by line.
+
+    Raises DiagnosticError: E_ARTIFACT when a file of the machine is missing, E_BACKEND_UNAVAILABLE without QEMU,
+    E_BACKEND_EXECUTION when it cannot be started.
+    """
+    with stop_on_signals(), contextlib.ExitStack() as stack:
+        launch = _prepare(machine, tools, stack, progress)
+        running = stack.enter_context(launch.start(stdin=subprocess.PIPE))
+        assert running.popen.stdout is not None  # noqa: S101 - start() gives pipes unless interactive
+        console = Console(running.popen.stdout, on_line)
+        yield VirtualMachine(
+            console=console, accelerator=launch.accelerator, qemu=launch.tools.description, running=running
+        )
+
+
+def boot_attached(machine: Machine, *, tools: VmTools | None = None, progress: Progress | None = None) -> int:
+    """Boot a machine with its console on our own terminal until it ends or Ctrl-C; QEMU's exit status.
+
+    Raises as :func:`boot` does, and lets KeyboardInterrupt through after everything has been cleaned up.
+    """
+    with stop_on_signals(), contextlib.ExitStack() as stack:
+        launch = _prepare(machine, tools, stack, progress)
+        stack.enter_context(_terminal_restored())
+        running = stack.enter_context(launch.start(interactive=True))
+        return running.finish()
+
+
+@attrs.frozen(kw_only=True)
+class _Launch:
+    """Everything that is needed to start QEMU."""
+
+    argv: Sequence[str]
+    binds: tuple[Bind, ...]
+    tools: VmTools
+    accelerator: Accelerator
+
+    def start(self, *, stdin: int | None = None, interactive: bool = False) -> Running:
+        return self.tools.start(
+            self.argv,
+            self.binds,
+            stdin=stdin,
+            interactive=interactive,
+            devices=_DEVICES,
+            env={"TMPDIR": str(_INSIDE)},
+        )
+
+
+@attrs.frozen(kw_only=True)
+class _Place:
+    """The folders of one launch: ``scratch`` goes with it, ``state`` may outlive it; each as we and as QEMU see it."""
+
+    scratch: Path
+    state: Path
+    scratch_inside: Path
+    state_inside: Path
+
+    @property
+    def binds(self) -> tuple[Bind, ...]:
+        return (
+            Bind(source=self.scratch, target=self.scratch_inside, writable=True),
+            Bind(source=self.state, target=self.state_inside, writable=True),
+        )
+
+
+def _prepare(
+    machine: Machine, tools: VmTools | None, stack: contextlib.ExitStack, progress: Progress | None
+) -> _Launch:
+    """Make all that the machine needs in a scratch folder that goes with ``stack``, and start its TPM."""
+    check_files(machine)
+    tools = tools or find_vm_tools(progress=progress)
+    scratch = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), "tdxvm"))
+    state = machine.state.absolute() if machine.state else scratch / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    place = _Place(
+        scratch=scratch,
+        state=state,
+        scratch_inside=_INSIDE if tools.root else scratch,
+        state_inside=Path("/tdxvm/state") if tools.root else state,
+    )
+    accelerator = machine.accelerator or choose_accelerator(tools, scratch)
+    if progress:
+        progress(f"{tools.description}, {accelerator.upper()}")
+    names, binds = _place_files(machine, tools)
+    esp_disk = None
+    if isinstance(machine.boot, UkiOnDisk):
+        esp_disk = make_esp_disk(tools, machine.boot.uki, scratch, place.scratch_inside)
+    resources = Resources(
+        accelerator=accelerator,
+        names=names,
+        firmware=_prepare_firmware(tools, place) if machine.uefi else None,
+        esp_disk=esp_disk,
+        tpm_socket=_start_tpm(tools, place, stack) if machine.tpm else None,
+    )
+    argv = qemu_argv(machine, resources)
+    return _Launch(argv=argv, binds=(*place.binds, *binds), tools=tools, accelerator=accelerator)
+
+
+def check_files(machine: Machine) -> None:
+    """E_ARTIFACT when a file that the machine is made of cannot be read."""
+    for path in _files(machine):
+        if not path.is_file():
+            raise DiagnosticError.of(
+                Code.E_ARTIFACT, f"there is no file {path} to boot", fix="bake the image first: `tdxc build RECIPE`"
+            )
+
+
+def _files(machine: Machine) -> tuple[Path, ...]:
+    disks = tuple(disk.path for disk in machine.disks)
+    match machine.boot:
+        case UkiOnDisk(uki=uki):
+            return (uki, *disks)
+        case DirectKernel(kernel=kernel, initrd=initrd):
+            return (kernel, *([initrd] if initrd else []), *disks)
+        case FromDisks():
+            return disks
+
+
+def _place_files(machine: Machine, tools: VmTools) -> tuple[dict[Path, Path], tuple[Bind, ...]]:
+    """The name of each file as QEMU sees it, and the binds that make it so."""
+    files = dict.fromkeys(_files(machine))
+    if tools.root is None:
+        return {path: path.absolute() for path in files}, ()
+    persistent = {disk.path for disk in machine.disks if disk.persistent}
+    names = {path: Path(f"/tdxvm/files/{number}") for number, path in enumerate(files)}
+    binds = tuple(
+        Bind(source=path.absolute(), target=name, writable=path in persistent) for path, name in names.items()
+    )
+    return names, binds
+
+
+def _prepare_firmware(tools: VmTools, place: _Place) -> Firmware:
+    """OVMF with the variable store of the state folder, an empty one at first."""
+    variables = place.state / "uefi-variables.fd"
+    if not variables.exists():
+        shutil.copyfile(tools.on_host(tools.ovmf_variables), variables)
+    return Firmware(code=tools.ovmf_code, variables=place.state_inside / variables.name)
+
+
+def _start_tpm(tools: VmTools, place: _Place, stack: contextlib.ExitStack) -> Path:
+    """Start swtpm; it ends when QEMU closes the connection, and with ``stack`` in any case."""
+    state, state_inside = place.state / "tpm", place.state_inside / "tpm"
+    if not state.is_dir():
+        state.mkdir()
+        argv = ["swtpm_setup", "--tpm2", "--tpmstate", str(state_inside), "--pcr-banks", "sha256,sha384"]
+        tools.run(argv, place.binds)
+    socket = place.scratch / "tpm.sock"
+    socket_inside = place.scratch_inside / socket.name
+    argv = ["swtpm", "socket", "--tpm2", "--terminate", "--tpmstate", f"dir={state_inside}"]
+    argv += ["--ctrl", f"type=unixio,path={socket_inside}"]
+    running = stack.enter_context(tools.start(argv, place.binds))
+    deadline = time.monotonic() + _SOCKET_TIMEOUT_S
+    while not socket.exists():
+        if running.popen.poll() is not None or time.monotonic() > deadline:
+            raise DiagnosticError.of(
+                Code.E_BACKEND_EXECUTION, "the software TPM (swtpm) did not start", fix="run `tdxc doctor`"
+            )
+        time.sleep(0.02)
+    return socket_inside
+
+
+@contextlib.contextmanager
+def _terminal_restored() -> Iterator[None]:
+    """Put our terminal back as it was: QEMU sets it raw, and may be killed."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)

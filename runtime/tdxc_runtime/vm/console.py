@@ -1,0 +1,111 @@
+"""A machine's serial console: lines with times as they come, and waiting for one that matches."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import IO
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError, Note
+
+from tdxc_runtime.process import LineSplitter
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>c78]|[\x00-\x08\x0b-\x1f\x7f]")
+_SHOWN_LINES = 25
+
+
+@attrs.frozen(kw_only=True)
+class ConsoleLine:
+    """A line of the console without terminal control sequences, and the seconds since the machine was started."""
+
+    seconds: float
+    text: str
+
+
+class Console:
+    """Reads a byte stream in a thread of its own; ``on_line`` is called there."""
+
+    def __init__(self, stream: IO[bytes], on_line: Callable[[ConsoleLine], None] | None = None) -> None:
+        self._stream = stream
+        self._on_line = on_line
+        self._started = time.monotonic()
+        self._lines: list[ConsoleLine] = []
+        self._partial = ""
+        self._next = 0
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, name="console", daemon=True)
+        self._thread.start()
+
+    @property
+    def lines(self) -> tuple[ConsoleLine, ...]:
+        """All complete lines so far."""
+        with self._changed:
+            return tuple(self._lines)
+
+    def wait_for(self, pattern: str, timeout_s: float) -> re.Match[str]:
+        """The next line, after those that earlier calls have matched, in which ``pattern`` is found.
+
+        A prompt without a newline counts as a line. Raises DiagnosticError (E_BACKEND_EXECUTION) with the last lines
+        when the time is over or the console has ended.
+        """
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                match = self._search(wanted)
+                if match:
+                    return match
+                if self._ended:
+                    raise self._failure(f"the console ended without a line that matches {pattern!r}")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._failure(f"no console line matched {pattern!r} within {timeout_s:g} s")
+                self._changed.wait(left)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the stream has ended."""
+        self._thread.join(timeout_s)
+
+    def _search(self, wanted: re.Pattern[str]) -> re.Match[str] | None:
+        while self._next < len(self._lines):
+            match = wanted.search(self._lines[self._next].text)
+            self._next += 1
+            if match:
+                return match
+        return wanted.search(self._partial) if self._partial else None
+
+    def _failure(self, message: str) -> DiagnosticError:
+        shown = [line.text for line in self._lines[-_SHOWN_LINES:]]
+        if self._partial:
+            shown.append(self._partial)
+        return DiagnosticError.of(
+            Code.E_BACKEND_EXECUTION,
+            message,
+            notes=tuple(Note(message=text) for text in shown),
+            fix="read the console's last lines above; a slow machine may need a longer time",
+        )
+
+    def _read(self) -> None:
+        splitter = LineSplitter()
+        while data := os.read(self._stream.fileno(), 65536):
+            self._add(splitter.feed(data), splitter.pending)
+        self._add(splitter.rest(), "")
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _add(self, texts: list[str], partial: str) -> None:
+        seconds = time.monotonic() - self._started
+        lines = [ConsoleLine(seconds=seconds, text=_CONTROL.sub("", text)) for text in texts]
+        with self._changed:
+            self._lines += lines
+            self._partial = _CONTROL.sub("", partial)
+            self._changed.notify_all()
+        for line in lines:
+            if self._on_line:
+                self._on_line(line)
