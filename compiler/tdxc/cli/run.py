@@ -1,0 +1,106 @@
+"""``tdxc run``: boot a baked image in QEMU, its console on this terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tdxc.cli.progress import Steps
+from tdxc.diagnostics import Code, DiagnosticError
+
+if TYPE_CHECKING:
+    from tdxc_runtime.vm import ConsoleLine, Forward, Machine
+
+
+@click.command("run")
+@click.argument("image", type=click.Path(path_type=Path), default=Path("build/output"))
+@click.option("--memory", default="2G", show_default=True, metavar="SIZE", help="Memory, such as 2G or 512M.")
+@click.option("--vcpus", type=click.IntRange(1, 255), default=2, show_default=True, help="Virtual processors.")
+@click.option("--boot", type=click.Choice(["disk", "direct"]), default="disk", show_default=True,
+              help="From an EFI system partition as a cloud does, or by QEMU's -kernel.")  # fmt: skip
+@click.option("--forward", "forwards", multiple=True, metavar="HOST:GUEST[/udp]", help="Forward a loopback port.")
+@click.option("--accel", type=click.Choice(["kvm", "tcg"]), help="KVM where it really works, else TCG, by default.")
+@click.option(
+    "--state", type=click.Path(path_type=Path, file_okay=False), help="Keep TPM state and UEFI variables here."
+)
+@click.option("--no-network", is_flag=True, help="No network interface.")
+@click.option("--until", metavar="REGEX", help="Print the console until a line matches, then stop the machine.")
+@click.option("--timeout", type=click.IntRange(1), default=300, show_default=True, help="Seconds for --until.")
+def command(
+    image: Path, memory: str, vcpus: int, boot: str, forwards: tuple[str, ...], accel: str | None, state: Path | None,
+    no_network: bool, until: str | None, timeout: int,
+) -> None:  # fmt: skip
+    """Boot IMAGE in QEMU: the output folder of a bake, or a UKI (build/output by default).
+
+    The console is attached; Ctrl-C stops the machine and cleans up. With --until it exits with 0 once the line has
+    come, and with 3 if it has not come in time.
+    """
+    from tdxc_runtime.vm import Accelerator, DirectKernel, Machine, UkiOnDisk
+
+    from tdxc.grammar.size import parse_size
+
+    uki = find_uki(image)
+    machine = Machine(
+        boot=UkiOnDisk(uki=uki) if boot == "disk" else DirectKernel(kernel=uki),
+        memory_mib=parse_size(memory) >> 20,
+        vcpus=vcpus,
+        network=not no_network,
+        forwards=tuple(_forward(text) for text in forwards),
+        state=state,
+        accelerator=Accelerator(accel) if accel else None,
+    )
+    if until is None:
+        _attach(machine)
+    else:
+        _watch(machine, until, timeout)
+
+
+def find_uki(image: Path) -> Path:
+    """The UKI of an output folder, or the file itself; raises E_ARTIFACT when there is none or more than one."""
+    if image.is_file():
+        return image
+    found = sorted(image.glob("*.efi")) if image.is_dir() else []
+    if len(found) != 1:
+        what = "holds no UKI" if image.is_dir() and not found else "holds several UKIs" if found else "does not exist"
+        raise DiagnosticError.of(
+            Code.E_ARTIFACT, f"'{image}' {what}", fix="bake first: tdxc build RECIPE -o DIR, then tdxc run DIR"
+        )
+    return found[0]
+
+
+def _attach(machine: Machine) -> None:
+    from tdxc_runtime.vm import boot_attached
+
+    boot_attached(machine, progress=lambda text: click.echo(text, err=True))
+
+
+def _watch(machine: Machine, until: str, timeout: int) -> None:
+    import re
+
+    from tdxc_runtime.vm import boot
+
+    try:
+        re.compile(until)
+    except re.error as error:
+        raise click.BadParameter(f"not a regular expression: {error}", param_hint="--until") from error
+
+    def show(line: ConsoleLine) -> None:
+        click.echo(f"{line.seconds:7.1f} s | {line.text}")
+
+    with Steps() as steps:
+        steps.step("starting QEMU")
+        with boot(machine, on_line=show, progress=steps.step) as running:
+            running.console.wait_for(until, timeout)
+
+
+def _forward(text: str) -> Forward:
+    import re
+
+    from tdxc_runtime.vm import Forward, Protocol
+
+    match = re.fullmatch(r"([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?", text)
+    if match is None or not all(0 < int(port) < 65536 for port in match.group(1, 2)):
+        raise click.BadParameter(f"'{text}' is not HOST:GUEST[/udp]", param_hint="--forward")
+    return Forward(host_port=int(match[1]), guest_port=int(match[2]), protocol=Protocol(match[3] or "tcp"))
