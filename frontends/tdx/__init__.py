@@ -1,1 +1,13 @@
-"""The Python DSL that recipes import."""
+"""The Python DSL that recipes import.
+
+>>> from tdx import Image
+>>> image = Image("node", base="debian/trixie")
+>>> image.install("curl")
+"""
+
+from tdx import _hook
+from tdx.build import Build as Build
+from tdx.image import Image as Image
+from tdx.kernel import Kernel as Kernel
+
+_hook.install()

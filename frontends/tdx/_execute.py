@@ -1,0 +1,144 @@
+"""Running the Python of a recipe, and turning whatever it does wrong into a diagnostic at the recipe's own line."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import os
+import sys
+import sysconfig
+import traceback
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note, SourceSpan
+
+from tdx._callsite import frame_span, is_internal, span_file
+
+MODULE_NAME = "tdx_recipe"
+"""The recipe's ``__name__`` under ``tdxc``; not ``__main__``, so that a guarded ``main()`` does not run."""
+
+_LIBRARY = tuple(
+    str(Path(sysconfig.get_path(name))) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+def execute(text: str, path: Path, root: Path) -> dict[str, Any]:
+    """Run a recipe's text; gives its variables.
+
+    Raises E_SYNTAX for text that is no Python, what the recipe itself raises as DiagnosticError, and E_RECIPE at the
+    recipe's innermost line for every other exception.
+    """
+    linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+    module = types.ModuleType(MODULE_NAME)
+    module.__file__ = str(path)
+    with importable(root), _as_module(module):
+        try:
+            exec(_compile(text, path, root), module.__dict__)  # noqa: S102 - a Python recipe is a program
+        except DiagnosticError:
+            raise
+        except SyntaxError as error:
+            raise _syntax_error(error, path, root) from error
+        except (Exception, SystemExit) as error:
+            raise _recipe_error(error, path, root) from error
+    return dict(module.__dict__)
+
+
+@contextlib.contextmanager
+def importable(root: Path) -> Iterator[None]:
+    """Make modules of the recipe's folder importable, and forget them and every trace of it afterwards."""
+    path, folder, bytecode, known = list(sys.path), Path.cwd(), sys.dont_write_bytecode, set(sys.modules)
+    sys.path.insert(0, str(root))
+    sys.dont_write_bytecode = True
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.path[:] = path
+        sys.dont_write_bytecode = bytecode
+        os.chdir(folder)
+        for name in set(sys.modules) - known:
+            if _is_of_recipe(name.partition(".")[0], root):
+                sys.modules.pop(name, None)
+
+
+@contextlib.contextmanager
+def _as_module(module: types.ModuleType) -> Iterator[None]:
+    former = sys.modules.get(module.__name__)
+    sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        if former is None:
+            sys.modules.pop(module.__name__, None)
+        else:
+            sys.modules[module.__name__] = former
+
+
+def _is_of_recipe(package: str, root: Path) -> bool:
+    """Whether a top-level module was found in the recipe's folder itself."""
+    module = sys.modules.get(package)
+    file = getattr(module, "__file__", None)
+    if file is not None:
+        path = Path(file)
+        return path.parent == root or (path.name == "__init__.py" and path.parent.parent == root)
+    return any(Path(entry).parent == root for entry in getattr(module, "__path__", ()))
+
+
+def _compile(text: str, path: Path, root: Path) -> types.CodeType:
+    try:
+        return compile(text, str(path), "exec", dont_inherit=True)
+    except (ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, SyntaxError):
+            raise
+        span = SourceSpan(file=span_file(str(path), root), line=_nul_line(text), column=1)
+        raise DiagnosticError.of(
+            Code.E_SYNTAX, f"the recipe cannot be parsed: {str(error) or type(error).__name__}", span
+        ) from error
+
+
+def _nul_line(text: str) -> int:
+    return text.count("\n", 0, max(text.find("\0"), 0)) + 1
+
+
+def _syntax_error(error: SyntaxError, path: Path, root: Path) -> DiagnosticError:
+    """Where Python's parser stopped; its column counts characters from 1, or is 0 or None where it has none."""
+    file = span_file(error.filename or str(path), root)
+    span = SourceSpan(file=file, line=max(error.lineno or 1, 1), column=max(error.offset or 1, 1))
+    return DiagnosticError.of(Code.E_SYNTAX, error.msg or "invalid syntax", span, fix="correct the Python syntax")
+
+
+def _recipe_error(error: BaseException, path: Path, root: Path) -> DiagnosticError:
+    spans = list(_recipe_spans(error, root))
+    span = spans[-1] if spans else SourceSpan(file=span_file(str(path), root), line=1, column=1)
+    callers = tuple(Note(message="called from here", span=caller) for caller in reversed(spans[-4:-1]))
+    message, fix = _explain(error)
+    return DiagnosticError((Diagnostic(code=Code.E_RECIPE, message=message, span=span, notes=callers, fix=fix),))
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, SystemExit):
+        return f"the recipe ended itself with sys.exit({error.code!r})", "let the recipe run to its end"
+    if isinstance(error, RecursionError):
+        return "the recipe calls itself without an end (RecursionError)", "give the recursion an end"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        fix = f"install '{error.name}' beside tdxvm, or put it into the recipe's folder"
+        return f"the recipe imports '{error.name}', which does not exist here", fix
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    return f"the recipe raised {text.splitlines()[0][:400]}", ""
+
+
+def _recipe_spans(error: BaseException, root: Path) -> Iterator[SourceSpan]:
+    """The recipe's own places in a traceback, outermost first, without runs of equal ones."""
+    last = SourceSpan()
+    trace = error.__traceback__
+    while trace is not None:
+        filename = trace.tb_frame.f_code.co_filename
+        if not is_internal(filename) and not filename.startswith((*_LIBRARY, "<frozen")):
+            span = frame_span(trace.tb_frame, root, trace.tb_lasti)
+            if span != last:
+                yield span
+            last = span
+        trace = trace.tb_next

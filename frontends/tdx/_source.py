@@ -1,0 +1,131 @@
+"""Reading what a recipe refers to on the build host: files of its folder, each once, every refusal explained."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError, SourceSpan, nearest
+
+FILE_LIMIT_BYTES = 256 * 1024 * 1024
+"""The largest single file that a recipe may put into an image; it is held in memory while compiling."""
+
+FOLDER_LIMIT_BYTES = 512 * 1024 * 1024
+FOLDER_LIMIT_FILES = 50_000
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """A file's bytes and its name for the IR: relative to the recipe's folder, or the bare name outside of it."""
+
+    name: str
+    data: bytes
+    executable: bool = False
+
+    def text(self, span: SourceSpan) -> str:
+        """The bytes as UTF-8 text; raises E_ENCODING with the offset of the first bad byte."""
+        return decode_utf8(self.data, self.name, span)
+
+
+def read_file(root: Path, given: str | os.PathLike[str], *, outside: bool, span: SourceSpan) -> Source:
+    """Read a regular file that ``given`` names relative to the recipe's folder.
+
+    Raises E_PATH for one that is missing, no regular file, unreadable, or (unless ``outside``) not in the folder once
+    symbolic links are resolved; E_LIMIT for one above 256 MiB.
+    """
+    path = locate(root, given, outside=outside, span=span)
+    return _read(path, _ir_name(root, path), span, str(given))
+
+
+def read_folder(root: Path, given: str | os.PathLike[str], *, outside: bool, span: SourceSpan) -> list[Source]:
+    """All files below a folder, sorted by name, names relative to it; ``.git`` is left out.
+
+    Raises as :func:`read_file` does, and E_LIMIT above 512 MiB or 50,000 files in all.
+    """
+    folder = locate(root, given, outside=outside, span=span)
+    if not folder.is_dir():
+        raise DiagnosticError.of(Code.E_PATH, f"'{given}' is not a folder", span)
+    sources: list[Source] = []
+    size = 0
+    for path in _files_below(folder):
+        if not outside:
+            _check_inside(root, path.resolve(), f"{given} ({path.name})", span)
+        sources.append(_read(path, path.relative_to(folder).as_posix(), span, str(path.relative_to(folder))))
+        size += len(sources[-1].data)
+        if size > FOLDER_LIMIT_BYTES or len(sources) > FOLDER_LIMIT_FILES:
+            limit = f"{FOLDER_LIMIT_BYTES >> 20} MiB or {FOLDER_LIMIT_FILES} files"
+            raise DiagnosticError.of(Code.E_LIMIT, f"the folder '{given}' holds more than {limit}", span)
+    return sources
+
+
+def locate(root: Path, given: str | os.PathLike[str], *, outside: bool, span: SourceSpan) -> Path:
+    """The resolved path of something that exists; raises E_PATH otherwise, or when it lies outside unasked."""
+    text = os.fspath(given)
+    if not text or "\0" in text:
+        raise DiagnosticError.of(Code.E_PATH, f"{text!r} is not a path", span)
+    try:
+        path = (root / text).resolve()
+        exists = path.exists()
+    except (OSError, RuntimeError) as error:
+        raise DiagnosticError.of(Code.E_PATH, f"cannot look up '{text}': {error}", span) from error
+    if not outside:
+        _check_inside(root, path, text, span)
+    if not exists:
+        close = nearest(path.name, _siblings(path))
+        hint = (
+            f"did you mean '{(Path(text).parent / close).as_posix()}'?"
+            if close
+            else "paths start at the recipe's folder"
+        )
+        raise DiagnosticError.of(Code.E_PATH, f"the source '{text}' does not exist", span, fix=hint)
+    return path
+
+
+def decode_utf8(data: bytes, name: str, span: SourceSpan) -> str:
+    """Decode text, without a byte order mark; raises E_ENCODING with the byte's offset and line."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"'{name}' is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"
+        raise DiagnosticError.of(Code.E_ENCODING, message, span, fix="save the file as UTF-8") from error
+
+
+def _check_inside(root: Path, path: Path, given: str, span: SourceSpan) -> None:
+    if not path.is_relative_to(root):
+        message = f"the source '{given}' lies outside of the recipe's folder"
+        raise DiagnosticError.of(Code.E_PATH, message, span, fix="move it into the folder, or say outside=True")
+
+
+def _ir_name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _siblings(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return []
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for current, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        for name in sorted(files):
+            yield Path(current) / name
+
+
+def _read(path: Path, name: str, span: SourceSpan, given: str) -> Source:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DiagnosticError.of(Code.E_PATH, f"the source '{given}' is not a regular file", span)
+        if status.st_size > FILE_LIMIT_BYTES:
+            message = f"the source '{given}' is {status.st_size} bytes; the limit is {FILE_LIMIT_BYTES >> 20} MiB"
+            raise DiagnosticError.of(Code.E_LIMIT, message, span)
+        return Source(name=name, data=path.read_bytes(), executable=bool(status.st_mode & stat.S_IXUSR))
+    except OSError as error:
+        raise DiagnosticError.of(Code.E_PATH, f"cannot read '{given}': {error.strerror}", span) from error

@@ -1,0 +1,323 @@
+"""Declarations of systemd units: services with every common directive typed, raw units of the other kinds, drop-ins."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from tdxc import quoting
+from tdxc.diagnostics import Code
+from tdxc.ir import DropIn, EnvironmentVariable, Hardening, RawUnit, Service
+
+from tdx import _values as v
+from tdx._declarations import Declarations, make_directives, make_sections
+from tdx._declare import declares
+
+ServiceType = Literal["simple", "exec", "forking", "oneshot", "dbus", "notify", "notify-reload", "idle"]
+Restart = Literal["no", "always", "on-success", "on-failure", "on-abnormal", "on-abort", "on-watchdog"]
+Commands = v.Command | list[v.Command] | tuple[v.Command, ...]
+
+_OTHER_SUFFIXES = frozenset(
+    ("socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope")
+)
+
+
+class UnitDeclarations(Declarations):
+    """``image.service``, ``image.socket`` and their like."""
+
+    @declares
+    def service(
+        self,
+        name: v.ServiceName,
+        exec: Commands,  # noqa: A002 - the name that recipes use
+        *,
+        description: v.Line = "",
+        type: ServiceType | None = None,  # noqa: A002 - the name that recipes use
+        user: v.OptionalUserName = "",
+        group: v.OptionalUserName = "",
+        supplementary_groups: v.UserNames = (),
+        after: v.UnitReferences = (),
+        before: v.UnitReferences = (),
+        requires: v.UnitReferences = (),
+        wants: v.UnitReferences = (),
+        binds_to: v.UnitReferences = (),
+        part_of: v.UnitReferences = (),
+        conflicts: v.UnitReferences = (),
+        wanted_by: v.UnitReferences = (),
+        exec_start_pre: Commands = (),
+        exec_start_post: Commands = (),
+        exec_stop: Commands = (),
+        exec_reload: Commands = (),
+        restart: Restart | None = None,
+        restart_sec: v.TimeSpan = "",
+        timeout_start_sec: v.TimeSpan = "",
+        timeout_stop_sec: v.TimeSpan = "",
+        remain_after_exit: bool = False,
+        working_directory: v.OptionalGuestPath = "",
+        environment: v.Environment | None = None,
+        environment_files: list[v.EnvironmentFile] | tuple[v.EnvironmentFile, ...] = (),
+        credentials: v.Strings = (),
+        state_directory: v.RelativeDirectory = "",
+        runtime_directory: v.RelativeDirectory = "",
+        cache_directory: v.RelativeDirectory = "",
+        logs_directory: v.RelativeDirectory = "",
+        writes: list[v.GuestPath] | tuple[v.GuestPath, ...] = (),
+        devices: list[v.GuestPath] | tuple[v.GuestPath, ...] = (),
+        ports: v.Ports = (),
+        capabilities: list[v.Capability] | tuple[v.Capability, ...] = (),
+        hardening: Literal["default", "none"] = "default",
+        overrides: v.Directives | None = None,
+        extra_unit: v.Sections | None = None,
+        enabled: bool = True,
+        early: bool = False,
+    ) -> None:
+        """Declare a service; ``exec`` is a systemd command line, or several for a oneshot service.
+
+        Services get a sandbox by default. ``writes``, ``devices``, ``ports`` and ``capabilities`` open it for what
+        the service does, ``overrides`` replaces single sandbox directives, ``hardening="none"`` takes it away.
+        ``extra_unit`` adds directives by section. An ``early`` service does not wait for the boot steps.
+        """
+        span = self._span
+        node = Service(
+            name=self._service_name(name),
+            exec=_commands(exec),
+            description=description,
+            type=type or "",
+            user=user,
+            group=group,
+            supplementary_groups=tuple(supplementary_groups),
+            after=tuple(after),
+            before=tuple(before),
+            requires=tuple(requires),
+            wants=tuple(wants),
+            binds_to=tuple(binds_to),
+            part_of=tuple(part_of),
+            conflicts=tuple(conflicts),
+            wanted_by=tuple(wanted_by),
+            exec_start_pre=_commands(exec_start_pre),
+            exec_start_post=_commands(exec_start_post),
+            exec_stop=_commands(exec_stop),
+            exec_reload=_commands(exec_reload),
+            restart=restart or "",
+            restart_sec=restart_sec,
+            timeout_start_sec=timeout_start_sec,
+            timeout_stop_sec=timeout_stop_sec,
+            remain_after_exit=remain_after_exit,
+            working_directory=working_directory,
+            environment=tuple(
+                EnvironmentVariable(name=key, value=value, span=span)
+                for key, value in sorted((environment or {}).items())
+            ),
+            environment_files=tuple(environment_files),
+            credentials=tuple(credentials),
+            state_directory=state_directory,
+            runtime_directory=runtime_directory,
+            cache_directory=cache_directory,
+            logs_directory=logs_directory,
+            writes=tuple(writes),
+            devices=tuple(devices),
+            ports=tuple(ports),
+            capabilities=tuple(capabilities),
+            hardening=Hardening(hardening),
+            overrides=make_directives(overrides or {}, span),
+            extra_unit=make_sections(extra_unit, span),
+            enabled=enabled,
+            early=early,
+            span=span,
+        )
+        self._add("services", [node])
+
+    @declares
+    def unit(
+        self,
+        name: v.UnitName,
+        sections: v.Sections,
+        *,
+        wanted_by: v.UnitReferences = (),
+        enabled: bool = True,
+        early: bool = False,
+    ) -> None:
+        """Declare a unit of any kind by its sections; a list as a value repeats its directive."""
+        self._raw(name, sections, tuple(wanted_by), enabled=enabled, early=early)
+
+    @declares
+    def socket(
+        self,
+        name: v.ServiceName,
+        *,
+        listen_stream: v.Strings = (),
+        listen_datagram: v.Strings = (),
+        service: v.OptionalServiceName = "",
+        accept: bool = False,
+        socket_user: v.OptionalUserName = "",
+        socket_group: v.OptionalUserName = "",
+        socket_mode: v.Mode | None = None,
+        description: v.Line = "",
+        extra_unit: v.Sections | None = None,
+        wanted_by: v.UnitReferences = ("sockets.target",),
+        enabled: bool = True,
+    ) -> None:
+        """Declare a socket; it activates the service of its own name unless ``service`` names another."""
+        directives: dict[str, object] = {
+            "ListenStream": list(listen_stream),
+            "ListenDatagram": list(listen_datagram),
+            "Service": _with_suffix(service, "service"),
+            "Accept": accept or None,
+            "SocketUser": socket_user,
+            "SocketGroup": socket_group,
+            "SocketMode": None if socket_mode is None else f"{socket_mode:04o}",
+        }
+        sections = _joined(
+            {"Unit": {"Description": quoting.unit_text(description, span=self._span)}, "Socket": directives}, extra_unit
+        )
+        self._raw(_with_suffix(name, "socket"), sections, tuple(wanted_by), enabled=enabled)
+
+    @declares
+    def timer(
+        self,
+        name: v.ServiceName,
+        *,
+        on_boot_sec: v.TimeSpan = "",
+        on_unit_active_sec: v.TimeSpan = "",
+        on_calendar: v.Strings = (),
+        persistent: bool = False,
+        unit: v.OptionalServiceName = "",
+        description: v.Line = "",
+        extra_unit: v.Sections | None = None,
+        wanted_by: v.UnitReferences = ("timers.target",),
+        enabled: bool = True,
+    ) -> None:
+        """Declare a timer; it starts the service of its own name unless ``unit`` names another unit."""
+        directives: dict[str, object] = {
+            "OnBootSec": on_boot_sec,
+            "OnUnitActiveSec": on_unit_active_sec,
+            "OnCalendar": list(on_calendar),
+            "Persistent": persistent or None,
+            "Unit": unit,
+        }
+        sections = _joined(
+            {"Unit": {"Description": quoting.unit_text(description, span=self._span)}, "Timer": directives}, extra_unit
+        )
+        self._raw(_with_suffix(name, "timer"), sections, tuple(wanted_by), enabled=enabled)
+
+    @declares
+    def target(
+        self,
+        name: v.ServiceName,
+        *,
+        requires: v.UnitReferences = (),
+        wants: v.UnitReferences = (),
+        after: v.UnitReferences = (),
+        allow_isolate: bool = False,
+        description: v.Line = "",
+        extra_unit: v.Sections | None = None,
+        wanted_by: v.UnitReferences = (),
+        enabled: bool = True,
+    ) -> None:
+        """Declare a target."""
+        directives: dict[str, object] = {
+            "Description": quoting.unit_text(description, span=self._span),
+            "Requires": list(requires),
+            "Wants": list(wants),
+            "After": list(after),
+            "AllowIsolate": allow_isolate or None,
+        }
+        sections = _joined({"Unit": directives}, extra_unit)
+        self._raw(_with_suffix(name, "target"), sections, tuple(wanted_by), enabled=enabled)
+
+    @declares
+    def mount(
+        self,
+        where: v.GuestFile,
+        what: v.Command,
+        *,
+        type: v.Line = "",  # noqa: A002 - the name that recipes use
+        options: v.Strings = (),
+        description: v.Line = "",
+        extra_unit: v.Sections | None = None,
+        wanted_by: v.UnitReferences = ("local-fs.target",),
+        enabled: bool = True,
+    ) -> None:
+        """Declare a mount; systemd demands that the unit's name follows from ``where``, and so it does."""
+        place = quoting.unit_path(where, span=self._span)
+        directives: dict[str, object] = {"What": what, "Where": place, "Type": type, "Options": ",".join(options)}
+        sections = _joined(
+            {"Unit": {"Description": quoting.unit_text(description, span=self._span)}, "Mount": directives}, extra_unit
+        )
+        self._raw(f"{escape_path(where)}.mount", sections, tuple(wanted_by), enabled=enabled)
+
+    @declares
+    def drop_in(self, unit: v.UnitName, sections: v.Sections, *, name: v.StepName = "50-tdx") -> None:
+        """Add directives to a unit that a package brings."""
+        self._add(
+            "drop_ins", [DropIn(unit=unit, name=name, sections=make_sections(sections, self._span), span=self._span)]
+        )
+
+    def _service_name(self, name: str) -> str:
+        stem, _, suffix = name.rpartition(".")
+        if stem and suffix in _OTHER_SUFFIXES:
+            raise self._fault(Code.E_VALUE, f"'{name}' is no service", f"declare it with unit('{name}', …)")
+        return name.removesuffix(".service")
+
+    def _raw(
+        self,
+        name: str,
+        sections: v.Sections,
+        wanted_by: tuple[str, ...],
+        *,
+        enabled: bool = True,
+        early: bool = False,
+    ) -> None:
+        node = RawUnit(
+            name=name,
+            sections=make_sections(sections, self._span),
+            wanted_by=wanted_by,
+            enabled=enabled,
+            early=early,
+            span=self._span,
+        )
+        self._add("units", [node])
+
+
+def escape_path(path: str) -> str:
+    r"""A path as a unit name (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
+
+    >>> escape_path("/var/lib/my-app")
+    'var-lib-my\\x2dapp'
+    """
+    trimmed = path.strip("/")
+    if not trimmed:
+        return "-"
+    escaped = "".join(_escape_byte(byte) for byte in trimmed.encode())
+    return rf"\x2e{escaped[1:]}" if escaped.startswith(".") else escaped
+
+
+def _escape_byte(byte: int) -> str:
+    character = chr(byte)
+    if character == "/":
+        return "-"
+    return character if re.fullmatch(r"[A-Za-z0-9:_.]", character) else rf"\x{byte:02x}"
+
+
+def _commands(given: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    return name if not name or name.endswith(f".{suffix}") else f"{name}.{suffix}"
+
+
+def _joined(typed: dict[str, dict[str, object]], extra: v.Sections | None) -> v.Sections:
+    """Typed directives that are set, with ``extra`` over them."""
+    joined: dict[str, dict[str, v.DirectiveValue]] = {}
+    for section, directives in typed.items():
+        joined[section] = {key: _value(value) for key, value in directives.items() if value not in ("", None, [])}
+    for section, more in (extra or {}).items():
+        joined.setdefault(section, {}).update(more)
+    return {section: directives for section, directives in joined.items() if directives}
+
+
+def _value(value: object) -> v.DirectiveValue:
+    if isinstance(value, str | bool | int | list):
+        return value
+    raise TypeError(f"no directive value: {value!r}")

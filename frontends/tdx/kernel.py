@@ -1,0 +1,90 @@
+"""Kernel: the image's kernel, its options and its command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.ir import Blob, KconfigFragment, KconfigOption
+from tdxc.ir import Kernel as KernelNode
+
+from tdx import _values as v
+from tdx._declare import describes, here
+from tdx._source import Source, read_file
+
+_BARE_VALUE = re.compile(r'[ymn]|-?[0-9]+|0x[0-9A-Fa-f]+|".*"')
+
+
+@attrs.frozen
+class Kernel:
+    """A kernel as a recipe describes it; made by :meth:`tdx`, assigned to ``image.kernel``."""
+
+    _node: KernelNode
+    _config_file: str | None
+    _fragments: tuple[str, ...]
+    _outside: bool
+
+    @classmethod
+    @describes
+    def tdx(
+        cls,
+        *,
+        version: v.Version = "",
+        package: v.PackageName | None = None,
+        cmdline: v.CommandLine = "",
+        config_file: v.HostPath | None = None,
+        config: Mapping[v.OptionName, v.OptionValue] | None = None,
+        fragments: list[v.HostPath] | tuple[v.HostPath, ...] = (),
+        outside: bool = False,
+    ) -> Kernel:
+        """A kernel for trust domains: the distribution's by default, every knob open.
+
+        ``package`` names another kernel package, ``version`` or ``config_file`` ask for a build from source.
+        ``config`` sets options: ``"y"``, ``"m"``, ``"n"``, booleans, numbers, or text (which gets its quotes here).
+        ``fragments`` are files of options in .config's own syntax. ``cmdline`` is added to the command line.
+        """
+        span = here()
+        options = tuple(
+            KconfigOption(name=name.removeprefix("CONFIG_"), value=option_value(name, value), span=span)
+            for name, value in sorted((config or {}).items())
+        )
+        names = [option.name for option in options]
+        for name in names:
+            if names.count(name) > 1:
+                raise DiagnosticError.of(Code.E_CONFLICT, f"Kernel.tdx() gives the option {name} twice", span)
+        node = KernelNode(version=version, package=package or "", cmdline=cmdline, config=options, span=span)
+        return cls(node, None if config_file is None else str(config_file), tuple(map(str, fragments)), outside)
+
+    def freeze(self, root: Path) -> KernelNode:
+        """The IR node, with its files read; raises E_PATH, E_LIMIT or E_ENCODING."""
+        node = self._node
+        if self._config_file is not None:
+            node = attrs.evolve(node, config_file=Blob.of(self._read(root, self._config_file).data))
+        return attrs.evolve(node, fragments=tuple(self._fragment(root, path) for path in self._fragments))
+
+    def _fragment(self, root: Path, path: str) -> KconfigFragment:
+        source = self._read(root, path)
+        name = source.name.rpartition("/")[2]
+        return KconfigFragment(name=name, text=source.text(self._node.span), source=source.name, span=self._node.span)
+
+    def _read(self, root: Path, path: str) -> Source:
+        return read_file(root, path, outside=self._outside, span=self._node.span)
+
+
+def option_value(name: str, value: str | int | bool) -> str:
+    r"""An option's value as .config writes it; text that is no tristate or number gets quotes.
+
+    >>> option_value("LOCALVERSION", "-tdx")
+    '"-tdx"'
+    """
+    if isinstance(value, bool):
+        return "y" if value else "n"
+    if isinstance(value, int) or _BARE_VALUE.fullmatch(value):
+        return str(value)
+    if any(ch < " " or ch == "\x7f" for ch in value):
+        raise DiagnosticError.of(Code.E_VALUE, f"the value of {name} holds a control character", here())
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
