@@ -63,14 +63,14 @@ def kernel_cmdline(kernel: Kernel, sink: DiagnosticSink) -> tuple[KernelArgument
     """The words in order. Where the recipe sets a key of ours, its own word stands instead of ours."""
     words = _words(kernel.cmdline, kernel.span, sink)
     _check_words(words, kernel.span, sink)
-    keys = {_key(word) for word in words} - {"console"}
+    ours = {default.text for default in DEFAULT_ARGUMENTS}
+    keys = {_key(word) for word in words if word not in ours} - {"console"}
     defaults = [
         KernelArgument(span=kernel.span, cause=f"default kernel argument: {default.reason}", text=default.text)
         for default in DEFAULT_ARGUMENTS
         if _key(default.text) not in keys
     ]
-    known = {argument.text for argument in defaults}
-    own = [KernelArgument(span=kernel.span, text=word) for word in dict.fromkeys(words) if word not in known]
+    own = [KernelArgument(span=kernel.span, text=word) for word in dict.fromkeys(words) if word not in ours]
     _check_length((*defaults, *own), kernel.span, sink)
     return (*defaults, *own)
 

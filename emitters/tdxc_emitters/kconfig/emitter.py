@@ -1,0 +1,47 @@
+"""KconfigEmitter: ``kernel/config`` and ``kernel/fragments/NN-name.config``."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.grammar import print_option
+from tdxc.ir import KconfigFragment, ResolvedImage
+from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile
+
+HEADER = "# Kernel options that this image requires; the bake checks the packaged configuration against them.\n"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@attrs.frozen(kw_only=True)
+class KconfigEmitter:
+    """Writes the merged options, sorted by name, and each fragment as it was given, numbered in merge order."""
+
+    name: str = "kconfig"
+
+    def emit(self, image: ResolvedImage) -> FileTree:
+        """The files under ``kernel/``. Raises E_EMIT for a fragment whose name cannot be a file's."""
+        kernel = image.kernel
+        tree = TreeBuilder()
+        text = HEADER + "".join(f"{print_option(option)}\n" for option in kernel.options)
+        tree.add("kernel/config", TreeFile.text(text, origin=Origin(span=kernel.span, cause="merged kernel options")))
+        for index, fragment in enumerate(kernel.fragments, start=1):
+            tree.add(f"kernel/fragments/{index:02}-{_checked(fragment)}.config", _file(fragment))
+        return tree.build()
+
+
+def _checked(fragment: KconfigFragment) -> str:
+    if not _FILE_NAME.fullmatch(fragment.name):
+        raise DiagnosticError.of(
+            Code.E_EMIT,
+            f"kernel fragment {fragment.name!r} has a name that cannot be a file's",
+            fragment.span,
+            fix="use letters, digits, '.', '_' and '-'",
+        )
+    return fragment.name
+
+
+def _file(fragment: KconfigFragment) -> TreeFile:
+    text = fragment.text if fragment.text.endswith("\n") or not fragment.text else fragment.text + "\n"
+    return TreeFile.text(text, origin=Origin(span=fragment.span, cause=fragment.cause))
