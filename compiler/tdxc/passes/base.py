@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Protocol, TypeVar
 
 import attrs
+
 from tdxc.diagnostics import DiagnosticSink
 from tdxc.ir import AuthoredImage, ResolvedImage
 
