@@ -37,7 +37,7 @@ LineCallback = Callable[[str], None]
 
 _KEPT_LINES = 400
 _SHOWN_LINES = 15
-_STOP_GRACE_S = 20.0
+_STOP_GRACE_S = 120.0
 _BOOTSTRAP = (
     f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parent.parent)!r}); "
     "from tdxc_runtime.supervisor.main import main; main()"

@@ -1,8 +1,8 @@
 """Runs one command so that nothing of it can outlive the program that asked for it.
 
 Three processes, outermost first: the *supervisor* holds the reading end of a pipe, the lifeline, whose writing end the
-asking program keeps open; the *gate* enters new namespaces; *init*, first process of the new PID namespace, mounts
-``/proc`` and reaps. When the lifeline closes, for whatever reason (SIGKILL included), the supervisor kills the gate,
+asking program keeps open; the *gate* enters new namespaces; *init*, first process of the new PID namespace, builds
+the root and reaps. When the lifeline closes, for whatever reason (SIGKILL included), the supervisor kills the gate,
 the kernel kills init and with it the whole PID namespace, the mount namespace vanishes with its last process, and the
 supervisor deletes the scratch folders named in its specification. Without namespaces it hunts down its descendants
 one by one instead, which it can because it adopts every orphan among them (``prctl(2)``, PR_SET_CHILD_SUBREAPER).
@@ -20,12 +20,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypedDict
 
 from tdxc_runtime.supervisor import root as root_
 from tdxc_runtime.supervisor import syscalls as sys_
+
+_REMOVAL_ROUNDS = 100
+_REMOVAL_PAUSE_S = 0.1
 
 SETUP_FAILED = 125
 """The exit status when the command was never started; the report pipe says why."""
@@ -152,7 +156,7 @@ def _fork(child: Callable[[], int], spec: Specification) -> int:
 
 
 def _gate(spec: Specification) -> int:
-    """Enter the namespaces, build the root, and wait for init."""
+    """Enter the namespaces and wait for init."""
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if not spec["namespaces"]:
@@ -161,15 +165,19 @@ def _gate(spec: Specification) -> int:
         _enter_user_namespace(spec["id_map"])
     sys_.unshare(sys_.CLONE_NEWNS | sys_.CLONE_NEWPID)
     sys_.mount(None, Path("/"), flags=sys_.MS_REC | sys_.MS_PRIVATE)
-    if spec["root"] and spec["staging"]:
-        root_.build_root(Path(spec["root"]), Path(spec["staging"]), spec["binds"], spec["devices"])
-        root_.enter_root(Path(spec["staging"]))
     return _wait(_fork(lambda: _init(spec), spec))
 
 
 def _init(spec: Specification) -> int:
-    """Process 1 of the PID namespace: run the command, adopt and reap its orphans, end when the command ends."""
-    root_.mount_proc()
+    """Process 1 of the PID namespace: build the root, run the command, reap orphans, end when the command ends."""
+    if spec["root"] and spec["staging"]:
+        staging = Path(spec["staging"])
+        root_.build_root(Path(spec["root"]), staging, spec["binds"], spec["devices"])
+        # in a user namespace the kernel allows a new /proc only while the host's is still in sight
+        root_.mount_proc(staging / "proc")
+        root_.enter_root(staging)
+    else:
+        root_.mount_proc(Path("/proc"))
     command = _fork(lambda: _exec(spec), spec)
     while True:
         pid, status = os.waitpid(-1, 0)
@@ -229,11 +237,22 @@ def _write_maps(pid: int, id_map: IdMap) -> int:
 
 
 def _remove(path: Path, id_map: IdMap | None) -> None:
-    """Delete a scratch folder; what belongs to mapped ids is deleted from inside the user namespace."""
-    shutil.rmtree(path, ignore_errors=True)
-    if id_map is None or not path.exists():
-        return
+    """Delete a scratch folder, from inside the user namespace where ids are mapped.
 
+    Several rounds, since commands that are being killed at the same moment may still be writing to it.
+    """
+    for _ in range(_REMOVAL_ROUNDS):
+        if not os.path.lexists(path):
+            return
+        _remove_once(path, id_map)
+        if os.path.lexists(path):
+            time.sleep(_REMOVAL_PAUSE_S)
+
+
+def _remove_once(path: Path, id_map: IdMap | None) -> None:
+    if id_map is None:
+        shutil.rmtree(path, ignore_errors=True)
+        return
     pid = os.fork()
     if pid == 0:
         try:

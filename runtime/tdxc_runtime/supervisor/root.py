@@ -22,7 +22,7 @@ _DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
 def build_root(tools: Path, staging: Path, binds: list[tuple[str, str, bool]], devices: list[str]) -> None:
     """Mount a new root at ``staging`` (an existing empty folder): tools, ``/dev``, ``/sys``, then ``binds`` in order.
 
-    ``binds`` are (source, target, writable). ``/proc`` is left to the first process of the PID namespace.
+    ``binds`` are (source, target, writable). To be called by the first process of the PID namespace.
     """
     sys_.mount("tmpfs", staging, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0755")
     for entry in sorted(tools.iterdir()):
@@ -59,9 +59,9 @@ def enter_root(staging: Path) -> None:
     os.chdir("/")
 
 
-def mount_proc() -> None:
+def mount_proc(target: Path) -> None:
     """Mount a ``/proc`` that shows only our PID namespace."""
-    sys_.mount("proc", Path("/proc"), "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
+    sys_.mount("proc", target, "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
 
 
 def _locked_flags(target: Path) -> int:

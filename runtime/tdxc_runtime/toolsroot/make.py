@@ -23,6 +23,7 @@ from tdxc_runtime.toolsroot.apt_options import (
 )
 from tdxc_runtime.toolsroot.apt_sources import Mirror
 from tdxc_runtime.toolsroot.contents import LEFT_OUT, PACKAGES, SENTINELS
+from tdxc_runtime.toolsroot.userns import caller_id_map, cleanup_id_map
 
 MANIFEST_FORMAT = 1
 
@@ -73,7 +74,7 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent))
-    with start(["sleep", "infinity"], confinement=Confinement(cleanup=(folder,))):
+    with start(["sleep", "infinity"], confinement=Confinement(cleanup=(folder,), id_map=cleanup_id_map())):
         yield folder
 
 
@@ -91,7 +92,8 @@ def make_root(
         made = scratch / "made"
         (made / "root").mkdir(parents=True)
         argv = _mmdebstrap_argv(scratch, made / "root", suite, mirror)
-        run(argv, log=log, on_line=on_line, confinement=Confinement(namespaces=True))
+        id_map = caller_id_map()
+        run(argv, log=log, on_line=on_line, umask=0o022, confinement=Confinement(namespaces=True, id_map=id_map))
         manifest = describe_root(made / "root", suite, mirror.uri if mirror else "")
         (made / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
         os.sync()  # a root that a power cut left half written would pass the cheap check
@@ -167,7 +169,10 @@ def _mmdebstrap_argv(scratch: Path, target: Path, suite: str, mirror: Mirror | N
     options = scratch / "apt.conf"
     options.touch(mode=0o600)
     check_dates = {} if suite != "sid" else {"Acquire::Check-Valid-Until": "false"}
-    options.write_text(render_apt_options({**host_apt_options(), **check_dates}), encoding="utf-8")
+    # unprivileged, apt's own user could not reach a cache inside a private home
+    sandbox_user = {} if os.geteuid() == 0 else {"APT::Sandbox::User": "root"}
+    text = render_apt_options({**host_apt_options(), **check_dates, **sandbox_user})
+    options.write_text(text, encoding="utf-8")
     argv = [
         "mmdebstrap",
         "--mode=root",

@@ -20,6 +20,7 @@ from tdxc_runtime.toolsroot.apt_sources import find_mirror
 from tdxc_runtime.toolsroot.cache import cache_folder
 from tdxc_runtime.toolsroot.contents import contents_digest
 from tdxc_runtime.toolsroot.make import Manifest, debian_architecture, find_damage, make_root
+from tdxc_runtime.toolsroot.userns import caller_id_map
 
 Progress = Callable[[str], None]
 
@@ -93,6 +94,7 @@ class ToolsRoot:
             staging=staging,
             binds=(*_name_resolution(), *binds),
             devices=tuple(devices),
+            id_map=caller_id_map(),
         )
 
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
