@@ -9,7 +9,7 @@ EDK II ``TdTcg2Dxe``/``Tcg2Dxe`` ``MeasureVariable``, which hashes the variable'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -47,7 +47,7 @@ def is_checkable(event: LogEvent) -> bool:
     return event.is_extended and event.event_type in HASHED_DATA_TYPES
 
 
-def inconsistencies(events: Iterator[LogEvent] | list[LogEvent]) -> Iterator[Inconsistency]:
+def inconsistencies(events: Iterable[LogEvent]) -> Iterator[Inconsistency]:
     """Every checkable event and algorithm where digest and data disagree, in order."""
     for event in events:
         if is_checkable(event):

@@ -23,6 +23,7 @@ TAG_LOAD_OPTIONS = 0x8F3B22ED
 _TAGS = {
     TAG_INITRD: "the initrd as the kernel received it",
     TAG_LOAD_OPTIONS: "the command line as the kernel received it (load options)",
+    0xD5CB7CBC: "an SMBIOS table, as systemd-stub 261 and later measure it",
 }
 _TYPES: dict[int, str] = {
     EventType.EV_EFI_HANDOFF_TABLES2: "hand-off tables (in a TD: the memory layout, TD HOB)",

@@ -3,7 +3,7 @@
 Everything that was checked is in the result, and everything that was not, with the reason. Nothing is fetched.
 
 Source: Intel TDX DCAP Quoting Library API, section A.3 and A.4 (what each signature covers, and the binding of
-the attestation key: the QE report's REPORTDATA is SHA-256 over attestation key and authentication data, then 32 zero bytes).
+the attestation key: the QE report's REPORTDATA is SHA-256 over key and authentication data, then 32 zero bytes).
 """
 
 from __future__ import annotations
