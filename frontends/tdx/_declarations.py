@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, SourceSpan
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.ir import Directive, Node, Section
 
 from tdx._declare import Site
@@ -45,6 +45,21 @@ class Declarations:
         """Replace where declarations go; gives the former state."""
         former, self._state = self._state, state
         return former
+
+    def enter_site(self, site: Site | None) -> Site | None:
+        """Replace the place of declarations that are no Python calls; gives the former one."""
+        former = self._state.site
+        self._state = attrs.evolve(self._state, site=site)
+        return former
+
+    @property
+    def faults(self) -> tuple[Diagnostic, ...]:
+        """What is wrong with the declarations so far, in source order."""
+        return self._faults.diagnostics
+
+    def report(self, diagnostics: Iterable[Diagnostic]) -> None:
+        """Add faults that were found elsewhere."""
+        self._faults.extend(diagnostics)
 
     @property
     def _given_site(self) -> Site | None:

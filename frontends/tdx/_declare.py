@@ -26,10 +26,15 @@ ResultT = TypeVar("ResultT")
 
 @attrs.frozen(kw_only=True)
 class Site:
-    """Where a declaration stands when it is not a Python call: a module's caller, or a place in a YAML file."""
+    """Where a declaration stands when it is not a Python call: a module's caller, or a place in a YAML file.
+
+    ``arguments`` and ``keys`` are the places of each argument's value and name, ``label`` and ``noun`` what the
+    declaration and its arguments are called in messages.
+    """
 
     span: SourceSpan
     arguments: Mapping[str, SourceSpan] = attrs.field(factory=dict)
+    keys: Mapping[str, SourceSpan] = attrs.field(factory=dict)
     label: str = ""
     noun: str = "keyword"
 
@@ -120,7 +125,7 @@ class Signature:
         close = nearest(name, self.names)
         fix = f"did you mean '{close}'?" if close else f"it takes: {self._names_text}"
         message = f"{label} has no {site.noun} '{name}'"
-        return Diagnostic(code=Code.E_KEY, message=message, span=site.span_of(name), fix=fix)
+        return Diagnostic(code=Code.E_KEY, message=message, span=site.keys.get(name, site.span), fix=fix)
 
 
 @functools.cache

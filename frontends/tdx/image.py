@@ -15,7 +15,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, Literal, NoReturn, ParamSpec
 
-from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, nearest
+from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, nearest
 from tdxc.ir import KNOWN_BASES, AuthoredImage
 
 from tdx import _values as v
@@ -118,11 +118,6 @@ class Image(
         if session:
             session.images.append(self)
         return site
-
-    @property
-    def faults(self) -> tuple[Diagnostic, ...]:
-        """What is wrong with the declarations so far, in source order."""
-        return self._faults.diagnostics
 
     def freeze(self) -> AuthoredImage:
         """The image as frozen IR; raises DiagnosticError with all faults of its declarations, in source order."""
