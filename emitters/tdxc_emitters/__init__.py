@@ -1,1 +1,28 @@
-"""Emitters: pure functions from the resolved IR to a tree of files."""
+"""Emitters: from resolved images to the files of a mkosi tree. Pure: no disk, no process, no clock.
+
+Example::
+
+    tree = emit_image(compiled)
+    tree.text("mkosi.conf")
+"""
+
+from __future__ import annotations
+
+from tdxc.emission import Emitter
+from tdxc.ir import CompiledImage
+from tdxc.tree import FileTree
+
+from tdxc_emitters.measurement import MeasurementEmitter
+from tdxc_emitters.mkosi import emit_tree
+from tdxc_emitters.systemd import SystemdEmitter
+
+EMITTERS: tuple[Emitter, ...] = (
+    SystemdEmitter(),  # units, links, presets, boot steps
+    MeasurementEmitter(),  # measurement/manifest.json
+)
+"""What adds files to a variant, beside the mkosi settings and scripts themselves."""
+
+
+def emit_image(compiled: CompiledImage) -> FileTree:
+    """The complete tree of an image and its profiles; raises DiagnosticError for what a target cannot express."""
+    return emit_tree(compiled, EMITTERS)

@@ -1,0 +1,49 @@
+"""From resolved images to projects, and from projects to the tree."""
+
+from __future__ import annotations
+
+from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.emission import Emitter
+from tdxc.ir import CompiledImage, ResolvedImage
+from tdxc.tree import FileTree
+
+from tdxc_emitters.mkosi.cleanup import cleanup_scripts
+from tdxc_emitters.mkosi.delta import delta
+from tdxc_emitters.mkosi.project import MkosiProject
+from tdxc_emitters.mkosi.render import render_project
+from tdxc_emitters.mkosi.rootfs import rootfs_rules, rootfs_scripts, rootfs_tree
+from tdxc_emitters.mkosi.scripts import build_scripts, recipe_scripts
+from tdxc_emitters.mkosi.settings import image_settings
+from tdxc_emitters.mkosi.sources import source_files, source_rules, source_scripts
+
+
+def make_project(image: ResolvedImage, emitters: tuple[Emitter, ...] = ()) -> MkosiProject:
+    """One variant of the image as a project; ``emitters`` add the files that other formats define."""
+    files = rootfs_tree(image).merge(source_files(image), *(emitter.emit(image) for emitter in emitters))
+    return MkosiProject(
+        name=image.name,
+        settings=image_settings(image),
+        scripts=(
+            *source_scripts(image),
+            *rootfs_scripts(image),
+            *build_scripts(image),
+            *recipe_scripts(image),
+            *cleanup_scripts(image),
+        ),
+        rules=(*source_rules(image), *rootfs_rules(image)),
+        files=files,
+    )
+
+
+def emit_tree(compiled: CompiledImage, emitters: tuple[Emitter, ...] = ()) -> FileTree:
+    """The whole tree: the base (or flat variant) at the top, each further variant as a profile over it."""
+    base = make_project(compiled.image, emitters)
+    tree = render_project(base)
+    for variant in compiled.variants:
+        if len(variant.profiles) != 1:
+            names = ", ".join(variant.profiles)
+            raise DiagnosticError.of(Code.E_INTERNAL, f"a variant of a tree has one profile, not: {names}")
+        (profile,) = variant.profiles
+        layer = delta(base, make_project(variant, emitters), profile=profile)
+        tree = tree.merge(render_project(layer, profile=profile))
+    return tree

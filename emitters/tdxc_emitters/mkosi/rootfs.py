@@ -1,0 +1,120 @@
+"""Files, directories and links of the image: ``mkosi.extra/`` and the rules for what git and cp cannot keep.
+
+git keeps no owners, no empty directories and no modes but 0644 and 0755; mkosi copies ``mkosi.extra/`` with the modes
+that the working copy happens to have, and gives existing directories those modes too (``/root`` would become 0755). So
+one script sets modes after the copying, by rules, and another sets owners once all users exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tdxc import quoting
+from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
+from tdxc.ir import Directory, Distribution, File, ResolvedImage
+from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
+
+from tdxc_emitters.mkosi.paths import image_path
+from tdxc_emitters.mkosi.project import EXTRA, Phase, PhaseScript, Rule, origin_of
+from tdxc_emitters.mkosi.templates import read_template
+
+_PLAIN_MODES = (0o644, 0o755)
+
+
+def rootfs_tree(image: ResolvedImage) -> FileTree:
+    """Files and links as entries below ``mkosi.extra/``; raises E_EMIT for a path below a file or link of the image."""
+    builder = TreeBuilder()
+    kinds: dict[str, tuple[str, SourceSpan]] = {}
+    merged = image.base.distribution is not Distribution.ALPINE
+    for file in image.files:
+        path = image_path(file.path, file.span, merged_usr=merged)
+        kinds[path] = (file.path, file.span)
+        entry = TreeFile(data=file.content.data, executable=bool(file.mode & 0o100), origin=origin_of(file))
+        builder.add(f"{EXTRA}/{path}", entry)
+    for link in image.symlinks:
+        path = image_path(link.path, link.span, merged_usr=merged)
+        kinds[path] = (link.path, link.span)
+        builder.add(f"{EXTRA}/{path}", TreeLink(target=link.target, origin=origin_of(link)))
+    for directory in image.directories:
+        kinds.setdefault(image_path(directory.path, directory.span, merged_usr=merged) + "/", ("", directory.span))
+    _refuse_nesting(kinds)
+    if image.init == "systemd" and not image.partitions:
+        text = "# The kernel makes the root of an initramfs writable for everybody, like /tmp.\nz / 0755 root root -\n"
+        cause = "nobody but root may create files in /"
+        builder.add(
+            f"{EXTRA}/usr/lib/tmpfiles.d/00-root.conf", TreeFile.text(text, origin=Origin(span=image.span, cause=cause))
+        )
+    return builder.build()
+
+
+def rootfs_rules(image: ResolvedImage) -> tuple[Rule, ...]:
+    """Lines of ``rules/directories``, ``rules/modes`` and ``rules/owners``."""
+    return (*_directories(image), *_modes(image), *_owners(image))
+
+
+def rootfs_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
+    """The two scripts that apply the rules; the second one only where something is not root's."""
+    origin = Origin(span=image.span, cause="git keeps no owners, few modes and no empty directories")
+    found = [
+        PhaseScript(
+            phase=Phase.POSTINST,
+            rank=10,
+            what="rootfs",
+            purpose="Make the image's empty directories and give its files and directories their modes.",
+            body=read_template("rootfs_modes.sh"),
+            origin=origin,
+        )
+    ]
+    if any(True for _ in _owners(image)):
+        found.append(
+            PhaseScript(
+                phase=Phase.FINALIZE,
+                rank=10,
+                what="owners",
+                purpose="Give files and directories to the users that the recipe names.",
+                body=read_template("rootfs_owners.sh"),
+                origin=origin,
+            )
+        )
+    return tuple(found)
+
+
+def _refuse_nesting(kinds: dict[str, tuple[str, SourceSpan]]) -> None:
+    for path, (_, span) in kinds.items():
+        parts = path.rstrip("/").split("/")
+        folders = range(1, len(parts) + (1 if path.endswith("/") else 0))
+        for end in folders:
+            above = kinds.get("/".join(parts[:end]))
+            if above is not None:
+                raise DiagnosticError.of(
+                    Code.E_EMIT,
+                    f"'/{path}' lies below '{above[0]}', which is a file or a link",
+                    span,
+                    fix="give one of the two another path",
+                )
+
+
+def _directories(image: ResolvedImage) -> Iterator[Rule]:
+    for directory in image.directories:
+        line = f"{directory.mode:04o} {_line_path(image, directory)}"
+        yield Rule(list="directories", line=line, origin=origin_of(directory))
+
+
+def _modes(image: ResolvedImage) -> Iterator[Rule]:
+    for file in image.files:
+        if file.mode not in _PLAIN_MODES:
+            yield Rule(list="modes", line=f"{file.mode:04o} {_line_path(image, file)}", origin=origin_of(file))
+
+
+def _owners(image: ResolvedImage) -> Iterator[Rule]:
+    nodes: tuple[File | Directory, ...] = (*image.files, *image.directories)
+    for node in nodes:
+        if (node.owner, node.group) != ("root", "root"):
+            for name in (node.owner, node.group):
+                quoting.sysusers_field(name, span=node.span)
+            line = f"{node.owner} {node.group} {_line_path(image, node)}"
+            yield Rule(list="owners", line=line, origin=origin_of(node))
+
+
+def _line_path(image: ResolvedImage, node: File | Directory) -> str:
+    return "/" + image_path(node.path, node.span, merged_usr=image.base.distribution is not Distribution.ALPINE)
