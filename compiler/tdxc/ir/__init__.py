@@ -9,6 +9,7 @@ from tdxc.ir.base import Suite as Suite
 from tdxc.ir.blob import Blob as Blob
 from tdxc.ir.boot import DEFAULT_PRIORITY as DEFAULT_PRIORITY
 from tdxc.ir.boot import BootStep as BootStep
+from tdxc.ir.boot import BootUnit as BootUnit
 from tdxc.ir.boot import OrderedStep as OrderedStep
 from tdxc.ir.build import Artifact as Artifact
 from tdxc.ir.build import EfiStub as EfiStub

@@ -32,3 +32,15 @@ class OrderedStep(Node):
     name: str
     file_name: str
     script: str
+
+
+@attrs.frozen(kw_only=True)
+class BootUnit(Node):
+    """A unit (or a boot step) in boot order: ``after`` names what it waits for, ``level`` is how many stand before it.
+
+    ``level`` is the length of the longest chain of such waits, so that what has one level may start at once.
+    """
+
+    name: str
+    after: tuple[str, ...] = ()
+    level: int = 0

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from tdxc.ir.base import Base, Repository, Suite
-from tdxc.ir.boot import BootStep, OrderedStep
+from tdxc.ir.boot import BootStep, BootUnit, OrderedStep
 from tdxc.ir.build import EfiStub, Script, ScriptBuild
 from tdxc.ir.debloat import Debloat, ResolvedDebloat
 from tdxc.ir.kernel import Kernel, ResolvedKernel
@@ -161,6 +161,7 @@ class ResolvedImage(Node):
     drop_ins: tuple[DropIn, ...] = ()
     boot_steps: tuple[BootStep, ...] = ()
     ordered_steps: tuple[OrderedStep, ...] = ()
+    boot_order: tuple[BootUnit, ...] = ()
     scripts: tuple[Script, ...] = ()
     builds: tuple[ScriptBuild, ...] = ()
     partitions: tuple[Partition, ...] = ()

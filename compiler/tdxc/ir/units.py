@@ -128,11 +128,17 @@ class SandboxNeeds(Node):
 
 @attrs.frozen(kw_only=True)
 class Unit(Node):
-    """A unit file as it will stand in ``/usr/lib/systemd/system``; ``wanted_by`` become links in ``TARGET.wants/``."""
+    """A unit file as it will stand in ``/usr/lib/systemd/system``.
+
+    ``wanted_by`` become links in ``TARGET.wants/``, ``required_by`` in ``TARGET.requires/``; ``aliases`` are further
+    names that link to the file.
+    """
 
     name: str
     sections: tuple[Section, ...]
     wanted_by: tuple[str, ...] = ()
+    required_by: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     enabled: bool = True
     early: bool = False
     needs: SandboxNeeds | None = None
