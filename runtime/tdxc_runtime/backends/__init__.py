@@ -6,4 +6,7 @@ from tdxc_runtime.backends.base import Backend as Backend
 from tdxc_runtime.backends.base import BakeOutput as BakeOutput
 from tdxc_runtime.backends.base import BakeRequest as BakeRequest
 from tdxc_runtime.backends.base import Durations as Durations
+from tdxc_runtime.backends.lima import LimaEngine as LimaEngine
+from tdxc_runtime.backends.local import LocalEngine as LocalEngine
 from tdxc_runtime.backends.local import bake as bake
+from tdxc_runtime.backends.nix import NixEngine as NixEngine

@@ -103,7 +103,10 @@ class BakeOutput:
 class Backend(Protocol):
     """Runs mkosi on a compiled tree; the three engines differ only in where mkosi comes from."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """How logs call it."""
+        ...
 
     def bake(self, request: BakeRequest) -> BakeOutput:
         """Bake ``request``; raises DiagnosticError (E_BACKEND_UNAVAILABLE, E_BACKEND_EXECUTION, E_OUTPUT)."""

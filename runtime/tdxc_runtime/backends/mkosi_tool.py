@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 
@@ -19,6 +20,7 @@ from tdxc_runtime.process import Bind, Completed, Confinement, LineCallback, run
 from tdxc_runtime.toolsroot.root import Progress, ToolsRoot
 
 MINIMUM_VERSION = (25,)
+_UMASK = 0o022
 _COMPANIONS = ("apt-get", "dpkg", "ukify", "systemd-repart", "zstd", "cpio")
 
 
@@ -76,21 +78,30 @@ INSIDE = BakeFolders(
 )
 
 
-@attrs.frozen(kw_only=True)
-class MkosiTool:
-    """A mkosi that can be run: on the host when ``root`` is None, else inside that tools root."""
+class MkosiTool(Protocol):
+    """A mkosi that can be run, wherever it is."""
 
-    version: str
-    root: ToolsRoot | None = None
+    @property
+    def version(self) -> str:
+        """Its version, as it says."""
+        ...
 
     @property
     def description(self) -> str:
         """Where it is, for logs and records."""
-        return f"tools root {self.root.folder.name}" if self.root else "mkosi of the host"
+        ...
 
     def folders(self, folders: BakeFolders) -> BakeFolders:
-        """The folders as this mkosi sees them."""
-        return INSIDE if self.root else folders
+        """The folders of a bake as this mkosi sees them."""
+        ...
+
+    def send(self, folders: BakeFolders) -> None:
+        """Bring tree and sandbox tree to where this mkosi runs."""
+        ...
+
+    def fetch(self, folders: BakeFolders) -> None:
+        """Bring the output from where this mkosi runs."""
+        ...
 
     def run(
         self,
@@ -102,30 +113,97 @@ class MkosiTool:
         capture: bool = False,
         check: bool = True,
     ) -> Completed:
-        """Run mkosi with ``arguments``; nothing of it outlives us (see :mod:`tdxc_runtime.process`)."""
-        # mkosi unpacks gigabytes where TMPDIR says (else /var/tmp): keep them where a bake's scratch is deleted
-        temporary = {"TMPDIR": str(self.folders(folders).work)}
-        if self.root is not None:
-            return self.root.run(
-                ["mkosi", *arguments],
-                env=temporary,
-                binds=folders.binds(INSIDE),
-                on_line=on_line,
-                log=log,
-                capture=capture,
-                check=check,
-                umask=0o022,
-            )
-        # Unprivileged, mkosi makes its own user namespace; a PID namespace around it would need another.
+        """Run it with ``arguments``; nothing of it outlives us (see :mod:`tdxc_runtime.process`)."""
+        ...
+
+
+class OnThisMachine:
+    """The part of :class:`MkosiTool` that is the same wherever mkosi sees our own files."""
+
+    def send(self, folders: BakeFolders) -> None:
+        """Nothing to bring."""
+
+    def fetch(self, folders: BakeFolders) -> None:
+        """Nothing to bring."""
+
+
+@attrs.frozen(kw_only=True)
+class HostMkosi(OnThisMachine):
+    """A mkosi run as the command ``prefix`` + ``mkosi``, with the host's own paths."""
+
+    version: str
+    description: str = "mkosi of the host"
+    prefix: tuple[str, ...] = ()
+
+    def folders(self, folders: BakeFolders) -> BakeFolders:
+        """As they are."""
+        return folders
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        folders: BakeFolders,
+        *,
+        on_line: LineCallback | None = None,
+        log: Path | None = None,
+        capture: bool = False,
+        check: bool = True,
+    ) -> Completed:
+        """Run it; as root in namespaces of its own. Unprivileged, mkosi makes its own user namespace."""
         return run(
-            ["mkosi", *arguments],
-            env={**os.environ, **temporary},
+            [*self.prefix, "mkosi", *arguments],
+            env={**os.environ, "TMPDIR": str(folders.work)},
             on_line=on_line,
             log=log,
             capture=capture,
             check=check,
-            umask=0o022,
+            umask=_UMASK,
             confinement=Confinement(namespaces=os.geteuid() == 0),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class MkosiInRoot(OnThisMachine):
+    """The mkosi of a tools root, where the folders have the names of :data:`INSIDE`."""
+
+    root: ToolsRoot
+
+    @property
+    def version(self) -> str:
+        """The packaged version without Debian's revision."""
+        return self.root.manifest.packages["mkosi"].split("-")[0]
+
+    @property
+    def description(self) -> str:
+        """The root by name."""
+        return f"tools root {self.root.folder.name}"
+
+    def folders(self, folders: BakeFolders) -> BakeFolders:
+        """Fixed names."""
+        del folders
+        return INSIDE
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        folders: BakeFolders,
+        *,
+        on_line: LineCallback | None = None,
+        log: Path | None = None,
+        capture: bool = False,
+        check: bool = True,
+    ) -> Completed:
+        """Run it inside."""
+        return self.root.run(
+            ["mkosi", *arguments],
+            binds=folders.binds(INSIDE),
+            # mkosi unpacks gigabytes where TMPDIR says: into the scratch folder, which is deleted in any case
+            env={"TMPDIR": str(INSIDE.work)},
+            on_line=on_line,
+            log=log,
+            capture=capture,
+            check=check,
+            umask=_UMASK,
         )
 
 
@@ -133,9 +211,8 @@ def find_mkosi(*, cache: Path | None, mirror: str, progress: Progress | None, su
     """The host's mkosi if it is new enough and has its companions, else the tools root's (made if need be)."""
     version = host_mkosi_version()
     if suite == "trixie" and version_tuple(version) >= MINIMUM_VERSION and all(map(shutil.which, _COMPANIONS)):
-        return MkosiTool(version=version)
-    root = ToolsRoot.ensure(cache=cache, mirror=mirror, suite=suite, progress=progress)
-    return MkosiTool(version=root.manifest.packages["mkosi"].split("-")[0], root=root)
+        return HostMkosi(version=version)
+    return MkosiInRoot(root=ToolsRoot.ensure(cache=cache, mirror=mirror, suite=suite, progress=progress))
 
 
 def host_mkosi_version() -> str:
