@@ -1,0 +1,216 @@
+"""What all engines share: check, run mkosi's summary and build, publish.
+
+Either the whole output folder appears, or nothing does: mkosi writes into a temporary sibling, every file of it is
+read once (for its digest) and synced, and one rename publishes it. An earlier output stays until that moment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError, Note
+
+from tdxc_runtime.backends.base import (
+    RECORD_NAME,
+    BakeOutput,
+    BakeRequest,
+    Durations,
+    collect_artifacts,
+    record_text,
+)
+from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiTool
+from tdxc_runtime.backends.package_sources import TreeSources, read_summary, write_sandbox_tree
+from tdxc_runtime.process import describe_status, rerunnable, stop_on_signals
+from tdxc_runtime.supervisor.syscalls import exchange
+from tdxc_runtime.toolsroot.apt_sources import Mirror
+from tdxc_runtime.toolsroot.cache import cache_folder
+from tdxc_runtime.toolsroot.make import scratch_folder
+
+_STEP_MARK = "‣ "
+_SHOWN_LINES = 25
+
+
+def bake_with(find_tool: Callable[[], MkosiTool], request: BakeRequest) -> BakeOutput:
+    """Bake ``request`` with the mkosi that ``find_tool`` comes up with.
+
+    SIGTERM and SIGHUP stop a bake as cleanly as Ctrl-C does.
+
+    Raises DiagnosticError: E_OUTPUT when the output is a folder that no bake made, E_BACKEND_UNAVAILABLE when there is
+    no mkosi to run, E_BACKEND_EXECUTION with mkosi's own words when it fails.
+    """
+    cache = request.cache or cache_folder()
+    request = attrs.evolve(
+        request,
+        tree=request.tree.absolute(),
+        output=Path(os.path.abspath(request.output)),  # noqa: PTH100 - no links followed, no `..` left
+        cache=cache,
+        log=request.log or default_log(cache, request.output.name),
+    )
+    check_tree(request.tree)
+    check_output(request.output)
+    with stop_on_signals(), scratch_folder(request.output.parent, request.output.name) as scratch:
+        began = time.monotonic()
+        tool = find_tool()
+        ready = time.monotonic()
+        found, used = _run_mkosi(request, tool, scratch)
+        done = time.monotonic()
+        if request.progress:
+            request.progress("hashing and publishing the artifacts")
+        artifacts = collect_artifacts(found)
+        mirror = used.uri if used else ""
+        record = record_text(artifacts, found, mkosi_version=tool.version, tools=tool.description, mirror=mirror)
+        (found / RECORD_NAME).write_text(record, encoding="utf-8")
+        publish(found, request.output, scratch)
+    return BakeOutput(
+        folder=request.output,
+        artifacts=tuple(attrs.evolve(a, path=request.output / a.path.relative_to(found)) for a in artifacts),
+        log=request.log or Path(),
+        mirror=used,
+        mkosi_version=tool.version,
+        tools=tool.description,
+        durations=Durations(tools_s=ready - began, mkosi_s=done - ready, publish_s=time.monotonic() - done),
+    )
+
+
+def check_tree(tree: Path) -> None:
+    """E_BACKEND_EXECUTION unless ``tree`` is a mkosi tree."""
+    if not (tree / "mkosi.conf").is_file():
+        raise DiagnosticError.of(
+            Code.E_BACKEND_EXECUTION,
+            f"{tree} is not a compiled tree: it has no mkosi.conf",
+            fix="compile the recipe first: `tdxc compile RECIPE -o DIR`",
+        )
+
+
+def check_output(output: Path) -> None:
+    """E_OUTPUT when something is in the way that an earlier bake did not make."""
+    if not output.exists() and not output.is_symlink():
+        return
+    ours = output.is_dir() and not output.is_symlink()
+    if not ours or not ((output / RECORD_NAME).is_file() or not any(output.iterdir())):
+        raise DiagnosticError.of(
+            Code.E_OUTPUT,
+            f"{output} exists and was not made by a bake, so it will not be replaced",
+            fix="name another output folder, or remove it yourself",
+        )
+
+
+def publish(found: Path, output: Path, scratch: Path) -> None:
+    """Make ``found`` appear as ``output`` in one step and durably; what was there before ends up in ``scratch``."""
+    for path in [found, *found.rglob("*")]:
+        if not path.is_symlink():
+            _sync(path)
+    try:
+        if output.exists():
+            exchange(found, output)
+        else:
+            found.rename(output)
+        _sync(output.parent)
+        _sync(scratch)
+    except OSError as fault:
+        raise DiagnosticError.of(Code.E_OUTPUT, f"cannot write {output}: {fault.strerror}") from fault
+
+
+def default_log(cache: Path, name: str) -> Path:
+    """A new log file in the cache, named after the output and the time."""
+    folder = cache / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"bake-{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+
+
+def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Path, Mirror | None]:
+    """Run summary and build; the folder with the result (inside ``scratch``) and the mirror that was written down."""
+    cache = request.cache or cache_folder()
+    folders = BakeFolders(
+        tree=request.tree,
+        scratch=scratch,
+        packages=cache / "packages",
+        build=cache / "build",
+    )
+    folders.create()
+    seen = tool.folders(folders)
+    common = ["--directory", str(seen.tree), *(f"--profile={name}" for name in request.profiles)]
+    tool.send(folders)
+    summary = tool.run([*common, "--json", "summary"], folders, capture=True)
+    sources = read_summary(summary.stdout, tree_inside=seen.tree, tree=folders.tree)
+    used = write_sandbox_tree(folders.sandbox, sources, request.mirror)
+    arguments = [
+        *common,
+        f"--output-directory={seen.output}",
+        f"--workspace-directory={seen.work}",
+        f"--package-cache-directory={seen.packages}",
+        f"--build-directory={seen.build}",
+        f"--sandbox-tree={seen.sandbox}",
+        "build",
+    ]
+    _write_log_head(request, tool, folders, arguments, _sources_sentence(sources, used, request.mirror))
+    _build(request, tool, folders, arguments)
+    return folders.output, used
+
+
+def _build(request: BakeRequest, tool: MkosiTool, folders: BakeFolders, arguments: list[str]) -> None:
+    seen = tool.folders(folders)
+    steps = ["starting mkosi"]
+
+    def on_line(line: str) -> None:
+        line = folders.on_host(line, seen)
+        if request.on_line:
+            request.on_line(line)
+        if line.startswith(_STEP_MARK):
+            steps.append(line.removeprefix(_STEP_MARK).strip())
+            if request.progress:
+                request.progress(steps[-1])
+
+    tool.send(folders)
+    completed = tool.run(arguments, folders, on_line=on_line, log=request.log, check=False)
+    if completed.status:
+        shown = [folders.on_host(line, seen) for line in completed.lines[-_SHOWN_LINES:]]
+        notes = [*shown, f"the whole log is in {request.log}"]
+        raise DiagnosticError.of(
+            Code.E_BACKEND_EXECUTION,
+            f"mkosi {describe_status(completed.status)}; its last step: {steps[-1]}",
+            notes=tuple(Note(message=line) for line in notes),
+            fix="mend what mkosi names, or run `tdxc doctor` if it is the environment's fault",
+        )
+    tool.fetch(folders)
+
+
+def _sources_sentence(sources: TreeSources, used: Mirror | None, option: str) -> str:
+    if used is not None:
+        return f"packages come from {used.uri}, {used.origin}"
+    if sources.declared:
+        ignored = " (the mirror option is not used)" if option else ""
+        return f"packages come from the sources that the tree itself names{ignored}"
+    return "packages come from mkosi's own default mirror"
+
+
+def _write_log_head(
+    request: BakeRequest, tool: MkosiTool, folders: BakeFolders, arguments: list[str], sources: str
+) -> None:
+    if request.progress:
+        request.progress(sources)
+    if request.log is None:
+        return
+    request.log.parent.mkdir(parents=True, exist_ok=True)
+    head = [
+        f"baking {request.tree} into {request.output}",
+        f"mkosi {tool.version}, {tool.description}",
+        sources,
+        f"the tree is called {tool.folders(folders).tree} below",
+        rerunnable(["mkosi", *arguments]),
+        "",
+    ]
+    request.log.write_text("\n".join(head), encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
