@@ -6,6 +6,7 @@
 """
 
 from tdx import _hook
+from tdx._main import main as main
 from tdx.build import Build as Build
 from tdx.image import Image as Image
 from tdx.kernel import Kernel as Kernel

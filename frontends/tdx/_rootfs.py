@@ -50,7 +50,9 @@ class RootfsDeclarations(Declarations):
             blob = Blob.of(self._read(src, outside=outside).data)
         else:
             blob = Blob.of(content if isinstance(content, bytes) else cast(str, content).encode())
-        self._add("files", [File(path=dest, content=blob, mode=mode, owner=owner, group=group, span=self._span)])
+        self._add(
+            "files", [File(path=dest, content=blob, mode=v.mode_bits(mode), owner=owner, group=group, span=self._span)]
+        )
 
     @declares
     def template(
@@ -77,7 +79,7 @@ class RootfsDeclarations(Declarations):
             text=text,
             source=name,
             variables=canonical_json(vars or {}),
-            mode=mode,
+            mode=v.mode_bits(mode),
             owner=owner,
             group=group,
             span=self._span,
@@ -89,7 +91,9 @@ class RootfsDeclarations(Declarations):
         self, path: v.GuestFile, *, mode: v.Mode = 0o755, owner: v.UserName = "root", group: v.UserName = "root"
     ) -> None:
         """Make a directory."""
-        self._add("directories", [Directory(path=path, mode=mode, owner=owner, group=group, span=self._span)])
+        self._add(
+            "directories", [Directory(path=path, mode=v.mode_bits(mode), owner=owner, group=group, span=self._span)]
+        )
 
     @declares
     def symlink(self, path: v.GuestFile, target: v.Line) -> None:

@@ -165,7 +165,7 @@ class UnitDeclarations(Declarations):
             "Accept": accept or None,
             "SocketUser": socket_user,
             "SocketGroup": socket_group,
-            "SocketMode": None if socket_mode is None else f"{socket_mode:04o}",
+            "SocketMode": None if socket_mode is None else f"{v.mode_bits(socket_mode):04o}",
         }
         sections = _joined(
             {"Unit": {"Description": quoting.unit_text(description, span=self._span)}, "Socket": directives}, extra_unit

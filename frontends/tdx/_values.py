@@ -96,13 +96,27 @@ def _script(value: str) -> Problem | None:
 _LOOKS_OCTAL = frozenset({400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 666, 700, 750, 755, 770, 775, 777})
 """Decimal numbers that nobody means as decimal: none of them, read as bits, is a mode in use."""
 
+_MODE_PATTERN = "^0?[0-7]{3,4}$"
 
-def _mode(value: int) -> Problem | None:
+
+def _mode(value: int | str) -> Problem | None:
+    if isinstance(value, str):
+        if re.match(_MODE_PATTERN, value):
+            return None
+        return Problem(Code.E_VALUE, f"{value!r} is not a file mode", "write three or four octal digits: '0644'")
     if value in _LOOKS_OCTAL:
         return Problem(Code.E_VALUE, f"{value} is a decimal number; file modes are octal", f"write 0o{value}")
-    if not 0 <= value <= 0o7777:
+    if not 0 <= value <= _MODE_MAX:
         return Problem(Code.E_VALUE, f"{value} is not between 0 and 0o7777")
     return None
+
+
+_MODE_MAX = 0o7777
+
+
+def mode_bits(value: int | str) -> int:
+    """A mode's permission bits; text is octal, as chmod(1) reads it."""
+    return int(value, 8) if isinstance(value, str) else value
 
 
 def _between(low: int, high: int, noun: str) -> Constraint:
@@ -197,7 +211,12 @@ TimeSpan = Annotated[
 RelativeDirectory = Annotated[
     str, _matching_or_empty(r"(?!\.)[A-Za-z0-9_.@-]+(?:/(?!\.)[A-Za-z0-9_.@-]+)*", "a relative directory name")
 ]
-Mode = Annotated[int, Constraint(check=_mode, noun="a file mode such as 0o644", minimum=0, maximum=0o7777)]
+Mode = Annotated[
+    int | str,
+    Constraint(
+        check=_mode, noun="a file mode such as 0o644 or '0644'", pattern=_MODE_PATTERN, minimum=0, maximum=_MODE_MAX
+    ),
+]
 Port = Annotated[int, _between(1, 65535, "a port number")]
 Ports = list[Port] | tuple[Port, ...]
 Id = Annotated[int, _between(1, 65533, "a user or group id from 1 to 65533")]

@@ -1,28 +1,83 @@
 """The verbs of an image: what ``python recipe.py`` does itself and ``tdxc`` only takes note of.
 
-Relative output paths start at the working directory, as paths of any program do.
+Relative output paths start at the working directory, as paths of any program do. This module alone reaches up to the
+driver, and only when a verb is really executed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from tdxc.diagnostics import Code
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 from tdxc.ir import AuthoredImage
 
 from tdx._callsite import caller_span
 from tdx._declarations import Declarations
 from tdx._session import Action, active_session
+from tdx.backends import Backend, LocalLinuxBackend
 
 if TYPE_CHECKING:
-    from tdx.backends import Backend
+    from tdxc.bake import BakeResult
+    from tdxc_runtime.backends import Artifact
 
 DEFAULT_TREE = "build/mkosi"
 DEFAULT_LOCK = "build/tdx.lock"
 DEFAULT_OUTPUT = "build/output"
+
+
+class BakeResults(Mapping[str, "BakeResult"]):
+    """What ``image.bake`` made, by profile; the empty name is the image without a profile.
+
+    With a single result, its properties are at hand here too: ``result.uki.path``.
+    """
+
+    def __init__(self, results: Mapping[str, BakeResult]) -> None:
+        self._results = dict(results)
+
+    def __getitem__(self, profile: str) -> BakeResult:
+        return self._results[profile]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @property
+    def only(self) -> BakeResult:
+        """The one result; raises E_DEPLOYMENT when several profiles were baked."""
+        if len(self._results) == 1:
+            return next(iter(self._results.values()))
+        names = ", ".join(f"'{name}'" for name in self._results)
+        raise DiagnosticError.of(Code.E_DEPLOYMENT, f"several profiles were baked: {names}", fix="say results['name']")
+
+    @property
+    def folder(self) -> Path:
+        """The output folder of the one result."""
+        return self.only.folder
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Everything in the output folder of the one result."""
+        return self.only.artifacts
+
+    @property
+    def log(self) -> Path:
+        """All that mkosi printed for the one result."""
+        return self.only.log
+
+    @property
+    def uki(self) -> Artifact:
+        """The unified kernel image of the one result."""
+        return self.only.uki
+
+    def artifact(self, target: str) -> Artifact:
+        """What is deployed on ``qemu``, ``azure`` or ``gcp``, of the one result."""
+        return self.only.artifact(target)
 
 
 class Recorded:
@@ -42,60 +97,106 @@ class Recorded:
     def __iter__(self) -> Iterator[Recorded]:
         return iter(())
 
-    def __bool__(self) -> bool:
-        return False
+    def __len__(self) -> int:
+        return 0
 
     def __str__(self) -> str:
         return "(recorded)"
 
 
 class Verbs(Declarations):
-    """``image.compile``, ``image.lock``, ``image.bake`` and ``image.measure``."""
-
-    backend: Any
-    name: Any
+    """``image.compile``, ``image.lock`` and ``image.bake``."""
 
     def freeze(self) -> AuthoredImage:
         """The image as frozen IR."""
         raise NotImplementedError
 
     def compile(self, path: str | os.PathLike[str] = DEFAULT_TREE, *, force: bool = False) -> Path:
-        """Write the mkosi tree to ``path``; ``force`` overwrites files of it that were changed by hand."""
+        """Write the mkosi tree to ``path``; ``force`` overwrites files of it that were changed by hand.
+
+        Inside of a profile the tree holds that variant alone, else the image with its profiles beside it.
+        """
         if self._record("compile", path=str(path), force=force):
             return Path(path)
         from tdxc import driver
 
-        compilation = driver.compile_image(self.freeze(), profiles=self._state.profiles)
+        profiles = self._state.profiles
+        alone = profiles if profiles is not None and len(profiles) == 1 else None
+        compilation = driver.compile_image(self.freeze(), profiles=alone)
         driver.write_compilation(compilation, Path(path), force=force)
+        self._tell(compilation.diagnostics)
         return Path(path)
 
     def lock(self, path: str | os.PathLike[str] = DEFAULT_LOCK) -> Path:
         """Write the lockfile: the recipe's digest and the versions of the tools."""
         if self._record("lock", path=str(path)):
             return Path(path)
-        raise self._fault(Code.E_UNSUPPORTED, "lock() runs under tdxc only, for now")
+        from tdxc import bake
+
+        bake.lock_image(self.freeze(), Path(path))
+        return Path(path)
 
     def bake(
         self,
         *,
         frozen: bool = False,
         output: str | os.PathLike[str] = DEFAULT_OUTPUT,
-        lock: str | os.PathLike[str] = DEFAULT_LOCK,
-    ) -> Recorded:
-        """Compile the image and have mkosi build it; ``frozen`` refuses when the lockfile does not fit."""
-        if self._record("bake", frozen=frozen, output=str(output), lock=str(lock)):
-            return Recorded()
-        raise self._fault(Code.E_UNSUPPORTED, "bake() runs under tdxc only, for now")
+        tree: str | os.PathLike[str] = DEFAULT_TREE,
+        lockfile: str | os.PathLike[str] = DEFAULT_LOCK,
+        offline: bool = False,
+        mirror: str = "",
+        force: bool = False,
+    ) -> BakeResults:
+        """Compile the image and have mkosi build it; ``frozen`` refuses when the lockfile does not fit.
 
-    def measure(self, output: str | os.PathLike[str] = DEFAULT_OUTPUT) -> Recorded:
-        """Predict the registers of what ``bake`` left in ``output``."""
-        if self._record("measure", output=str(output)):
-            return Recorded()
-        raise self._fault(Code.E_UNSUPPORTED, "measure() runs under tdxc only, for now")
+        Inside of a profile that variant is baked; inside of ``all_profiles`` each, into a folder of its name below
+        ``output``. ``offline`` uses cached packages only; ``mirror`` serves recipes that declare none.
+        """
+        arguments = {"output": str(output), "tree": str(tree), "lockfile": str(lockfile)}
+        if self._record("bake", frozen=frozen, offline=offline, mirror=mirror, force=force, **arguments):
+            return cast("BakeResults", Recorded())
+        from tdxc import bake
 
-    def _backend(self) -> Backend | None:
-        backend: Backend | None = self.backend
-        return backend
+        self._check_backend()
+        profiles = self._state.profiles or ()
+        folders = {name: Path(output, name) if len(profiles) > 1 else Path(output) for name in profiles or ("",)}
+        results = {}
+        for name, folder in folders.items():
+            options = bake.BakeOptions(
+                profiles=(name,) if name else (),
+                tree=Path(tree),
+                output=folder,
+                lockfile=Path(lockfile),
+                frozen=frozen,
+                offline=offline,
+                force=force,
+                mirror=mirror,
+                progress=_say,
+            )
+            results[name] = bake.bake_image(self.freeze(), options)
+            self._tell(results[name].diagnostics)
+        return BakeResults(results)
+
+    def _check_backend(self) -> None:
+        """Raise E_BACKEND_UNAVAILABLE for a backend other than the local one, which is bake's own default."""
+        backend: Backend | None = self._assigned.get("backend")
+        if backend is None or isinstance(backend, LocalLinuxBackend):
+            return
+        name = type(backend).__name__
+        raise DiagnosticError.of(
+            Code.E_BACKEND_UNAVAILABLE,
+            f"{name} cannot run a bake in this version",
+            caller_span(self._root),
+            fix="use LocalLinuxBackend(), or compile() and run mkosi on the tree yourself",
+        )
+
+    def _tell(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        """Print warnings, as ``tdxc`` does."""
+        from tdxc.render import render_diagnostics
+
+        from tdx._load import sources_below
+
+        sys.stderr.write(render_diagnostics(diagnostics, sources_below(self._root)))
 
     def _record(self, verb: str, **arguments: object) -> bool:
         """Whether a load is going on, in which case the verb is taken note of and nothing else happens."""
@@ -104,10 +205,15 @@ class Verbs(Declarations):
             return False
         action = Action(
             verb=verb,
-            image=self.name,
+            image=str(self._assigned.get("name", "")),
             profiles=self._state.profiles,
             arguments=tuple(sorted(arguments.items())),
             span=caller_span(self._root),
         )
         session.actions.append(action)
         return True
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.flush()

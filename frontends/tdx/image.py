@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, Literal, NoReturn, ParamSpec
 
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, nearest
@@ -118,6 +119,11 @@ class Image(
         if session:
             session.images.append(self)
         return site
+
+    @property
+    def folder(self) -> Path:
+        """The recipe's folder, where relative paths of the recipe start."""
+        return self._root
 
     def freeze(self) -> AuthoredImage:
         """The image as frozen IR; raises DiagnosticError with all faults of its declarations, in source order."""
