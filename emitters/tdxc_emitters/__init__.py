@@ -12,12 +12,14 @@ from tdxc.emission import Emitter
 from tdxc.ir import CompiledImage
 from tdxc.tree import FileTree
 
+from tdxc_emitters.kconfig import KconfigEmitter
 from tdxc_emitters.measurement import MeasurementEmitter
 from tdxc_emitters.mkosi import emit_tree
 from tdxc_emitters.systemd import SystemdEmitter
 
 EMITTERS: tuple[Emitter, ...] = (
     SystemdEmitter(),  # units, links, presets, boot steps
+    KconfigEmitter(),  # kernel/
     MeasurementEmitter(),  # measurement/manifest.json
 )
 """What adds files to a variant, beside the mkosi settings and scripts themselves."""

@@ -16,9 +16,12 @@ from collections.abc import Iterator
 import attrs
 from tdxc.ir import ResolvedImage
 
+from tdxc_emitters.mkosi.partitions import command_line
+
 Row = dict[str, object]
 
 _UKI_PENDING = "the UKI, which a bake makes"
+_ROOT_HASH_PENDING = "the root hash, with which a bake begins the command line"
 
 _ALGORITHMS = {"rtmr2": ("sha384",), "pcr9": ("sha256", "sha384"), "pcr11": ("sha256", "sha384")}
 
@@ -67,23 +70,37 @@ def _section_rows(image: ResolvedImage, register: str, rules: StubRules) -> Iter
         sentence = f"systemd-stub {rules.version} measures that the UKI has a section {name}"
         yield from _rows(register, "EV_IPL", name.encode() + b"\0", sentence, section=name)
         content = f"systemd-stub {rules.version} measures the content of {name}"
-        if name == ".cmdline":
+        if name == ".cmdline" and _has_root_hash(image):
+            yield from _pending(register, "EV_IPL", content, _ROOT_HASH_PENDING, section=name, node="kernel.cmdline")
+        elif name == ".cmdline":
             yield from _rows(register, "EV_IPL", _cmdline_section(image), content, section=name, node="kernel.cmdline")
         else:
             yield from _pending(register, "EV_IPL", content, _UKI_PENDING, section=name)
 
 
 def _kernel_rows(image: ResolvedImage, register: str) -> Iterator[Row]:
-    options = image.kernel.cmdline_text.encode("utf-16-le") + b"\0\0"
+    options = cmdline_text(image).encode("utf-16-le") + b"\0\0"
     sentence = "the kernel's EFI stub measures its load options, the command line"
-    yield from _rows(register, "EV_EVENT_TAG", options, sentence, node="kernel.cmdline")
+    if _has_root_hash(image):
+        yield from _pending(register, "EV_EVENT_TAG", sentence, _ROOT_HASH_PENDING, node="kernel.cmdline")
+    else:
+        yield from _rows(register, "EV_EVENT_TAG", options, sentence, node="kernel.cmdline")
     sentence = "the kernel's EFI stub measures the initrd that systemd-stub hands over"
     yield from _pending(register, "EV_EVENT_TAG", sentence, _UKI_PENDING, section=".initrd")
 
 
 def _cmdline_section(image: ResolvedImage) -> bytes:
     """mkosi ends the section with NUL, because systemd-stub before 253 expects it."""
-    return image.kernel.cmdline_text.encode() + b"\0"
+    return cmdline_text(image).encode() + b"\0"
+
+
+def cmdline_text(image: ResolvedImage) -> str:
+    """The command line as it will stand in the UKI, except for a root hash in front."""
+    return " ".join(word.text for word in command_line(image))
+
+
+def _has_root_hash(image: ResolvedImage) -> bool:
+    return any(partition.verity for partition in image.partitions)
 
 
 def _rows(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from tdxc.ir import ResolvedImage
 
-from tdxc_emitters.measurement.events import Row, event_rows, stub_rules
+from tdxc_emitters.measurement.events import Row, cmdline_text, event_rows, stub_rules
 from tdxc_emitters.measurement.platforms import PLATFORMS, PlatformRules
 
 SCHEMA_VERSION = 1
@@ -53,7 +53,7 @@ def inputs(image: ResolvedImage) -> dict[str, object]:
         "profiles": list(image.profiles),
         "targets": [target.name for target in image.output_targets],
         "firmware": image.firmware,
-        "command_line": image.kernel.cmdline_text,
+        "command_line": cmdline_text(image),
         "kernel_package": image.kernel.package,
         "stub": _stub(image) | ({"rules": rules.version} if rules else {}),
         "packages": [package.name for package in image.packages],

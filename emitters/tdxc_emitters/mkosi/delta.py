@@ -68,7 +68,7 @@ def _scripts(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterato
     known = {(script.phase, script.rank, script.what): script for script in base.scripts}
     for script in variant.scripts:
         below = known.pop((script.phase, script.rank, script.what), None)
-        if below is None:
+        if below is None or (script.adds_up and below != script):
             yield script
         elif below != script:
             raise DiagnosticError.of(

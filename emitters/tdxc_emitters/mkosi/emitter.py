@@ -7,27 +7,35 @@ from tdxc.emission import Emitter
 from tdxc.ir import CompiledImage, ResolvedImage
 from tdxc.tree import FileTree
 
+from tdxc_emitters.mkosi.alpine import alpine_scripts
 from tdxc_emitters.mkosi.cleanup import cleanup_scripts
 from tdxc_emitters.mkosi.delta import delta
+from tdxc_emitters.mkosi.kernel_check import kernel_check_scripts
+from tdxc_emitters.mkosi.partitions import partition_files
 from tdxc_emitters.mkosi.project import MkosiProject
 from tdxc_emitters.mkosi.render import render_project
 from tdxc_emitters.mkosi.rootfs import rootfs_rules, rootfs_scripts, rootfs_tree
 from tdxc_emitters.mkosi.scripts import build_scripts, recipe_scripts
 from tdxc_emitters.mkosi.settings import image_settings
 from tdxc_emitters.mkosi.sources import source_files, source_rules, source_scripts
+from tdxc_emitters.mkosi.stub import stub_scripts
 
 
 def make_project(image: ResolvedImage, emitters: tuple[Emitter, ...] = ()) -> MkosiProject:
     """One variant of the image as a project; ``emitters`` add the files that other formats define."""
-    files = rootfs_tree(image).merge(source_files(image), *(emitter.emit(image) for emitter in emitters))
+    own = (rootfs_tree(image), source_files(image), partition_files(image))
+    files = FileTree().merge(*own, *(emitter.emit(image) for emitter in emitters))
     return MkosiProject(
         name=image.name,
         settings=image_settings(image),
         scripts=(
             *source_scripts(image),
+            *alpine_scripts(image),
+            *stub_scripts(image),
             *rootfs_scripts(image),
             *build_scripts(image),
             *recipe_scripts(image),
+            *kernel_check_scripts(image),
             *cleanup_scripts(image),
         ),
         rules=(*source_rules(image), *rootfs_rules(image)),

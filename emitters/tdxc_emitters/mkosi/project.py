@@ -75,7 +75,8 @@ class PhaseScript:
 
     ``body`` is shell text without the head that every script has; ``inside`` runs it in the image rather than beside
     it. Where the body reads ``$layer``, that is the folder of the tree or profile that the script belongs to, and
-    ``attachments`` are files below it. ``shell`` is ``bash`` except where an image has only ``sh``.
+    ``attachments`` are files below it. ``shell`` is ``bash`` except where an image has only ``sh``. A script that
+    ``adds_up`` may differ in a profile: both run.
     """
 
     phase: Phase
@@ -85,6 +86,7 @@ class PhaseScript:
     body: str
     inside: bool = False
     shell: str = "bash"
+    adds_up: bool = False
     attachments: FileTree = attrs.field(factory=FileTree)
     origin: Origin | None = attrs.field(default=None, eq=False)
 

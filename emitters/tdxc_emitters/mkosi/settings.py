@@ -14,6 +14,7 @@ from tdxc import quoting
 from tdxc.ir import Distribution, Node, Package, ResolvedImage
 from tdxc.tree import Origin
 
+from tdxc_emitters.mkosi.partitions import command_line
 from tdxc_emitters.mkosi.project import MkosiSetting, origin_of
 
 MINIMUM_VERSION = "25.3"
@@ -109,7 +110,7 @@ def _content(image: ResolvedImage) -> Iterator[MkosiSetting]:
     if image.locale:
         yield _scalar("Content", "Locale", quoting.mkosi_value(image.locale, span=image.span, what="locale"), origin)
     words = tuple(
-        quoting.mkosi_value(word.text, span=word.span, what="kernel argument") for word in image.kernel.cmdline
+        quoting.mkosi_value(word.text, span=word.span, what="kernel argument") for word in command_line(image)
     )
     if words:
         yield MkosiSetting(
