@@ -96,12 +96,12 @@ def _script(value: str) -> Problem | None:
 _LOOKS_OCTAL = frozenset({400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 666, 700, 750, 755, 770, 775, 777})
 """Decimal numbers that nobody means as decimal: none of them, read as bits, is a mode in use."""
 
-_MODE_PATTERN = "^0?[0-7]{3,4}$"
+_MODE_PATTERN = "0?[0-7]{3,4}"
 
 
 def _mode(value: int | str) -> Problem | None:
     if isinstance(value, str):
-        if re.match(_MODE_PATTERN, value):
+        if re.fullmatch(_MODE_PATTERN, value):
             return None
         return Problem(Code.E_VALUE, f"{value!r} is not a file mode", "write three or four octal digits: '0644'")
     if value in _LOOKS_OCTAL:
@@ -214,7 +214,11 @@ RelativeDirectory = Annotated[
 Mode = Annotated[
     int | str,
     Constraint(
-        check=_mode, noun="a file mode such as 0o644 or '0644'", pattern=_MODE_PATTERN, minimum=0, maximum=_MODE_MAX
+        check=_mode,
+        noun="a file mode such as 0o644 or '0644'",
+        pattern=f"^{_MODE_PATTERN}$",
+        minimum=0,
+        maximum=_MODE_MAX,
     ),
 ]
 Port = Annotated[int, _between(1, 65535, "a port number")]
