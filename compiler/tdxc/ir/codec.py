@@ -6,6 +6,7 @@ digest. ``schema`` in the envelope is raised when the meaning of a field changes
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import json
@@ -108,12 +109,15 @@ def _converter() -> Converter:
     converter.register_structure_hook_factory(is_node, structure_node)
     converter.register_unstructure_hook(Blob, lambda blob: {"sha256": blob.sha256, "size_bytes": blob.size_bytes})
     converter.register_structure_hook(Blob, _structure_blob)
-    converter.register_structure_hook_func(lambda cls: cls in {str, int, bool}, _strict)
+    for scalar in (str, int, bool):
+        converter.register_structure_hook(scalar, _strict)
     return converter
 
 
 def _strict(value: Any, kind: type[Any]) -> Any:
-    """No coercion: ``"1"`` is not 1, and ``true`` is not 1 either."""
+    """No coercion: ``"1"`` is not 1, and ``true`` is not 1 either. StrEnums come here as kinds of str."""
+    if issubclass(kind, enum.Enum):
+        return kind(value)
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
     return value

@@ -44,9 +44,14 @@ class PortRange(Node):
 
 @attrs.frozen(kw_only=True)
 class FirewallRuleText(Node):
-    """A rule as the recipe spells it, such as ``ACCEPT udp 30303 from 10.0.0.0/8``."""
+    """A rule as the recipe spells it, such as ``ACCEPT udp 30303 from 10.0.0.0/8``.
+
+    ``layer`` names the profile whose rule it is, empty for the image's own; expand-modules sets it, because merged
+    layers no longer show it and the ruleset keeps one file for each.
+    """
 
     text: str
+    layer: str = ""
 
 
 @attrs.frozen(kw_only=True)

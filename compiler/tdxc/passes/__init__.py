@@ -1,1 +1,28 @@
-"""The passes, in the order in which they run."""
+"""The passes, in the order in which they run. The order is what you read; there is no registry and no priority.
+
+Passes over the authored image see every profile; passes over the resolved image see one variant (base, or base with
+profiles) at a time.
+"""
+
+from tdxc.ir import AuthoredImage, ResolvedImage
+from tdxc.passes.assign_ids import AssignIds
+from tdxc.passes.base import Pass
+from tdxc.passes.expand_modules import ExpandModules
+from tdxc.passes.harden_services import HardenServices
+from tdxc.passes.init_priority import InitPriority
+from tdxc.passes.render_templates import RenderTemplates
+from tdxc.passes.resolve_kernel import ResolveKernel
+from tdxc.passes.validate import Validate
+
+AUTHORED_PASSES: tuple[Pass[AuthoredImage], ...] = (
+    ExpandModules(),  # first, so that everything behind it sees what modules declare as if the recipe had said it
+    Validate(),  # before anything is derived: a fault is reported once, at its own line
+    RenderTemplates(),  # templates become files
+    AssignIds(),  # over all profiles at once, so that two profiles never give one id to two users
+)
+
+RESOLVED_PASSES: tuple[Pass[ResolvedImage], ...] = (
+    ResolveKernel(),  # decides the command line, which the passes behind it read
+    InitPriority(),  # adds runtime-init and makes every service wait for it
+    HardenServices(),  # after the last pass that adds services
+)
