@@ -339,8 +339,8 @@ def _memory(view: _View) -> Cause | None:
     if len(acpi) <= 1 and all(d.expected is not None and d.found is not None for d in platform):
         return Cause(
             kind=Kind.MEMORY,
-            sentence=f"same events, other memory size{_hint(view, platform[0])} in all likelihood: {names} differs, while "
-            "other vCPUs or devices would also change the layout of the ACPI tables",
+            sentence=f"same events, other memory size{_hint(view, platform[0])} in all likelihood: {names} differs, "
+            "while other vCPUs or devices would also change the layout of the ACPI tables",
         )
     return Cause(
         kind=Kind.MACHINE,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import attrs
 
 from .checks import Check
 from .differences import Difference, differences
 from .events import Algorithm, PredictedEvent, Register, Variant, replay, variants
-from .logs import EventLog, LogEvent, describe
+from .logs import LogEvent, describe
 from .manifest import Manifest
 from .manifest_json import origin_to_json
 from .replay import start_value
+
+LoggedEvents: TypeAlias = Mapping[Register, Sequence[LogEvent]]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +42,7 @@ def is_userspace(event: PredictedEvent) -> bool:
 
 
 def compare_register(
-    manifest: Manifest, register: Register, algorithm: Algorithm, measured: bytes, source: str, log: EventLog | None
+    manifest: Manifest, register: Register, algorithm: Algorithm, measured: bytes, source: str, log: LoggedEvents | None
 ) -> Outcome:
     """Compare ``measured``, which ``source`` shows, with every accepted value of a register.
 
@@ -60,7 +63,7 @@ def compare_register(
         lists = trimmed
     else:
         lists = [variant.events for variant in candidates]
-    logged = [] if log is None else list(log.of(register))
+    logged = [] if log is None else log.get(register, [])
     is_shown = bool(logged) or measured == start_value(register, algorithm)
     mismatch = _closest(lists, logged, register, algorithm) if log is not None and lists and is_shown else None
     accepted = " or ".join(v.value.hex() for v in manifest.expected(register, algorithm))
@@ -83,7 +86,7 @@ def _check_name(register: Register, algorithm: Algorithm) -> str:
     return f"{register.name}{bank} matches the manifest"
 
 
-def _without_log(log: EventLog | None, register: Register) -> str:
+def _without_log(log: LoggedEvents | None, register: Register) -> str:
     if log is None:
         return "give the event log to see which event differs"
     return f"the log has no event of {register}, so it cannot show why"

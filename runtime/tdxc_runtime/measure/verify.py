@@ -13,7 +13,7 @@ import attrs
 
 from .causes import Cause, likely_causes
 from .checks import Check, NotChecked, all_ok
-from .comparison import RegisterMismatch, compare_register, logged_to_json
+from .comparison import LoggedEvents, RegisterMismatch, compare_register, logged_to_json
 from .differences import Difference
 from .events import Algorithm, PredictedEvent, Register, RegisterKind, extend, variants
 from .logs import EventLog, LogEvent, LogKind, describe, inconsistencies, is_checkable
@@ -86,6 +86,7 @@ def verify(evidence: Evidence) -> Verification:
     if log is None and body is None and evidence.pcrs is None:
         raise ValueError("there is no event log, quote, report or list of PCRs to verify")
     replayed = {} if log is None else replay_log(log)
+    logged = None if log is None else log.by_register()
     checks: list[Check] = []
     skipped: list[NotChecked] = []
     if log is not None:
@@ -98,16 +99,16 @@ def verify(evidence: Evidence) -> Verification:
         skipped += evidence.quote_result.not_checked
     elif evidence.quote is not None:
         skipped.append(NotChecked(name="quote signature", reason="the quote was only compared, not verified"))
-    if log is not None and body is not None:
-        checks += _check_against_body(log, replayed, body, evidence.manifest)
-    if log is not None and evidence.pcrs is not None:
-        checks += _check_against_pcrs(log, replayed, evidence.pcrs)
+    if logged is not None and body is not None:
+        checks += _check_against_body(logged, replayed, body, evidence.manifest)
+    if logged is not None and evidence.pcrs is not None:
+        checks += _check_against_pcrs(logged, replayed, evidence.pcrs)
     mismatches: list[RegisterMismatch] = []
     if evidence.manifest is not None:
-        more, mismatches, left_out = _check_against_manifest(evidence, replayed)
+        more, mismatches, left_out = _check_against_manifest(evidence, replayed, logged)
         checks, skipped = [*checks, *more], [*skipped, *left_out]
-    found = _in_log_order(log, mismatches)
-    causes = likely_causes(found, _shown_events(evidence), evidence.hints)
+    found = _in_log_order(logged or {}, mismatches)
+    causes = likely_causes(found, _shown_events(evidence.manifest, logged or {}), evidence.hints)
     return Verification(
         checks=tuple(_with_causes(checks, found, causes)),
         not_checked=tuple(skipped),
@@ -119,12 +120,11 @@ def verify(evidence: Evidence) -> Verification:
     )
 
 
-def _shown_events(evidence: Evidence) -> Iterator[PredictedEvent]:
+def _shown_events(manifest: Manifest | None, logged: LoggedEvents) -> Iterator[PredictedEvent]:
     """The likeliest prediction of those registers that the log shows."""
-    shown = () if evidence.log is None else evidence.log.registers
-    for item in () if evidence.manifest is None else evidence.manifest.prediction:
+    for item in () if manifest is None else manifest.prediction:
         events = (item,) if isinstance(item, PredictedEvent) else item.options[0].events
-        yield from (event for event in events if event.register in shown)
+        yield from (event for event in events if event.register in logged)
 
 
 def _tcb_status(evidence: Evidence) -> str | None:
@@ -170,7 +170,7 @@ def _event(event: LogEvent, algorithm: Algorithm) -> dict[str, object]:
 
 
 def _check_against_body(
-    log: EventLog, replayed: RegisterValues, body: TdBody, manifest: Manifest | None
+    logged: LoggedEvents, replayed: RegisterValues, body: TdBody, manifest: Manifest | None
 ) -> Iterator[Check]:
     """Every RTMR of the log is the quoted one. A TPM's log has none."""
     for register, value in body.registers.items():
@@ -181,7 +181,7 @@ def _check_against_body(
         if replayed[key] == value:
             yield Check(name=name, ok=True, detail=f"both are {value.hex()}")
         else:
-            why = _why_log_differs(list(log.of(register)), register, Algorithm.SHA384, value, manifest)
+            why = _why_log_differs(logged.get(register, []), register, Algorithm.SHA384, value, manifest)
             detail = f"the log replays to {replayed[key].hex()}, the quote has {value.hex()}: {why}"
             yield Check(name=name, ok=False, detail=detail)
 
@@ -220,7 +220,7 @@ def _extend_all(value: bytes, events: Iterable[PredictedEvent], algorithm: Algor
     return value
 
 
-def _check_against_pcrs(log: EventLog, replayed: RegisterValues, pcrs: RegisterValues) -> Iterator[Check]:
+def _check_against_pcrs(logged: LoggedEvents, replayed: RegisterValues, pcrs: RegisterValues) -> Iterator[Check]:
     """Every PCR that the log extends holds what the log amounts to, save what user space is known to add."""
     for (register, algorithm), value in replayed.items():
         actual = pcrs.get((register, algorithm))
@@ -234,7 +234,7 @@ def _check_against_pcrs(log: EventLog, replayed: RegisterValues, pcrs: RegisterV
             detail = f"user space extended {', '.join(words)} behind the firmware's log, as systemd-pcrphase does"
             yield Check(name=name, ok=True, detail=detail)
         else:
-            why = _why_log_differs(list(log.of(register)), register, algorithm, actual, None)
+            why = _why_log_differs(logged.get(register, []), register, algorithm, actual, None)
             detail = f"the log replays to {value.hex()}, the PCR holds {actual.hex()}: {why}"
             yield Check(name=name, ok=False, detail=detail)
 
@@ -253,7 +253,7 @@ def _phase_words(register: Register, algorithm: Algorithm, value: bytes, actual:
 
 
 def _check_against_manifest(
-    evidence: Evidence, replayed: RegisterValues
+    evidence: Evidence, replayed: RegisterValues, logged: LoggedEvents | None
 ) -> tuple[list[Check], list[RegisterMismatch], list[NotChecked]]:
     """Every register that both the manifest and the evidence speak of."""
     manifest = evidence.manifest or Manifest()
@@ -269,7 +269,7 @@ def _check_against_manifest(
             if measured is None or not accepted:
                 continue
             compared = True
-            outcome = compare_register(manifest, register, algorithm, measured, source, evidence.log)
+            outcome = compare_register(manifest, register, algorithm, measured, source, logged)
             checks.append(outcome.check)
             if outcome.mismatch is not None:
                 mismatches.append(outcome.mismatch)
@@ -305,14 +305,13 @@ def _measured(
     return replayed.get((register, algorithm)), "log"
 
 
-def _in_log_order(log: EventLog | None, mismatches: Iterable[RegisterMismatch]) -> list[Difference]:
+def _in_log_order(logged: LoggedEvents, mismatches: Iterable[RegisterMismatch]) -> list[Difference]:
     """All differences, each once (not again for each bank), in the order in which the boot made the events."""
     unique: dict[tuple[int, Register, int], Difference] = {}
-    numbers = {} if log is None else {r: [e.number for e in log.of(r)] for r in log.registers}
     for mismatch in mismatches:
         for order, difference in enumerate(mismatch.differences):
-            at = numbers.get(difference.register, [])
-            number = at[difference.position] if difference.position < len(at) else 1 << 32
+            events = logged.get(difference.register, [])
+            number = events[difference.position].number if difference.position < len(events) else 1 << 32
             unique.setdefault((number, difference.register, order), difference)
     return [unique[key] for key in sorted(unique)]
 

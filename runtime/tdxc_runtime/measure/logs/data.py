@@ -193,14 +193,15 @@ def _cursor(data: bytes) -> Cursor:
 
 
 def _text_of(data: bytes) -> str:
-    """The text that the data is, in ASCII (or UTF-8) or UTF-16, without a final NUL; empty when it is no text."""
+    """The text that the data is, in UTF-8 or UTF-16, without a final NUL; empty when it is none, mostly in ASCII."""
     for encoding in ("utf-8", "utf-16-le"):
         try:
             decoder = codecs.getincrementaldecoder(encoding)()
             text = decoder.decode(data[:_MAX_TEXT], final=len(data) <= _MAX_TEXT).rstrip("\0")
         except UnicodeDecodeError:
             continue
-        if text and all(char.isprintable() or char in "\t\n" for char in text):
+        is_plain = 2 * sum(map(str.isascii, text)) > len(text)  # any two bytes are some character of UTF-16
+        if is_plain and all(char.isprintable() or char in "\t\n" for char in text):
             return text
     return ""
 

@@ -127,6 +127,14 @@ class EventLog(Sequence[LogEvent]):
         """The events that were extended into ``register``, in order."""
         return (event for event in self if event.is_extended and event.register == register)
 
+    def by_register(self) -> dict[Register, list[LogEvent]]:
+        """All events that were extended, by register, each list in order: one pass over the log."""
+        found: dict[Register, list[LogEvent]] = {}
+        for event in self:
+            if event.is_extended and event.register is not None:
+                found.setdefault(event.register, []).append(event)
+        return found
+
     @property
     def registers(self) -> tuple[Register, ...]:
         """Every register that the log extends, sorted."""

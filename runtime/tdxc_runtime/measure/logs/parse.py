@@ -20,7 +20,7 @@ from tdxc_runtime.measure.events import Algorithm, EventType
 
 from .model import ALGORITHM_IDS, EventLog, LogEvent, LogFault, LogFormat, LogKind, register_of
 
-MAX_LOG_SIZE = 16 * 1024 * 1024
+MAX_LOG_SIZE = 4 * 1024 * 1024
 SPEC_ID_SIGNATURE = b"Spec ID Event03\0"
 _SHA1_EVENT_SIZE = 32
 _MIN_EVENT2_SIZE = 16
@@ -95,7 +95,7 @@ class _Layout:
 def parse_event_log(data: bytes, *, name: str, kind: LogKind, tolerant: bool = False) -> EventLog:
     """Parse a log that consists of ``kind``'s registers; ``name`` is the file as diagnostics call it.
 
-    E_EVENTLOG when the file is empty, too large (16 MiB), no event log at all, or breaks off or goes wrong within. With
+    E_EVENTLOG when the file is empty, too large (4 MiB), no event log at all, or breaks off or goes wrong within. With
     ``tolerant`` the last of these is kept as the log's ``fault`` instead, so that what stands before can be compared.
     """
     cursor = Cursor(data, name=name, code=Code.E_EVENTLOG)
@@ -157,23 +157,24 @@ def _read_layout(cursor: Cursor, name: str, kind: LogKind) -> _Layout:
                 "the log of a TD starts with a 'Spec ID Event03' header, this does not", at=0, fix=_FIX_FILE
             )
         return sha1
-    return _Layout(name=name, kind=kind, sizes=_read_algorithms(first.data, name))
+    return _Layout(name=name, kind=kind, sizes=_read_algorithms(cursor.data, len(first.data), name))
 
 
-def _read_algorithms(data: bytes, name: str) -> dict[int, int]:
-    """The algorithms of a ``TCG_EfiSpecIDEvent`` with their digest sizes, in order."""
-    cursor = Cursor(data, name=name, code=Code.E_EVENTLOG)
+def _read_algorithms(data: memoryview, size: int, name: str) -> dict[int, int]:
+    """The algorithms of the ``TCG_EfiSpecIDEvent`` (``size`` bytes) that the first event holds, with digest sizes."""
+    start = _SHA1_EVENT_SIZE
+    cursor = Cursor(data, name=name, code=Code.E_EVENTLOG, offset=start, end=start + size)
     cursor.take(24, "the header's fixed part")
     count = cursor.u32("the number of algorithms")
     if not 1 <= count <= 16:
         raise cursor.error(f"the Spec ID header announces {count} algorithms")
     sizes: dict[int, int] = {}
     for _ in range(count):
-        identifier, size = cursor.u16("an algorithm"), cursor.u16("a digest size")
+        identifier, width = cursor.u16("an algorithm"), cursor.u16("a digest size")
         known = ALGORITHM_IDS.get(identifier)
-        if identifier in sizes or not 1 <= size <= 64 or (known is not None and known.size != size):
-            raise cursor.error(f"the Spec ID header announces algorithm 0x{identifier:04x} with {size} bytes or twice")
-        sizes[identifier] = size
+        if identifier in sizes or not 1 <= width <= 64 or (known is not None and known.size != width):
+            raise cursor.error(f"the Spec ID header announces algorithm 0x{identifier:04x} with {width} bytes or twice")
+        sizes[identifier] = width
     vendor = cursor.u8("the vendor info's size")
     cursor.take(vendor, "the vendor info")
     return sizes
