@@ -125,6 +125,7 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         profiles=options.profiles,
         mirror=options.mirror,
         offline=options.offline,
+        targets=tuple(target.name for target in variant.output_targets),
         log=options.log,
         progress=options.progress,
         on_line=options.on_line,

@@ -16,12 +16,12 @@ from tdxc.cli.recipe import open_recipe, recipe_argument
 @click.option("--check", is_flag=True, help="Write nothing; exit with 4 when the lockfile does not fit the recipe.")
 def command(recipe: str, lockfile: Path, check: bool) -> None:
     """Lock RECIPE: record its digest and the versions of the tools, for `tdxc build --frozen`."""
-    from tdxc import driver
+    from tdxc import bake
 
     loaded = open_recipe(recipe)
     if check:
-        driver.check_lockfile(loaded.image, lockfile)
+        bake.check_lockfile(loaded.image, lockfile)
         click.echo(f"{lockfile}: fits the recipe")
         return
-    lock = driver.lock_image(loaded.image, lockfile)
+    lock = bake.lock_image(loaded.image, lockfile)
     click.echo(f"{lockfile}: recipe sha256:{lock.recipe_digest}")
