@@ -15,7 +15,7 @@ _VOLATILE = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108 - names of m
 def image_path(path: str, span: SourceSpan, *, merged_usr: bool = True) -> str:
     """The path relative to the image's root, with ``/bin`` and its like resolved to where they point.
 
-    Raises E_EMIT for a path that the image cannot carry.
+    A trailing slash says that a folder is meant, not the link. Raises E_EMIT for a path that the image cannot carry.
     """
     for folder in _VOLATILE:
         if path == folder or path.startswith(f"{folder}/"):
@@ -35,6 +35,8 @@ def image_path(path: str, span: SourceSpan, *, merged_usr: bool = True) -> str:
     first, _, rest = relative.partition("/")
     if not merged_usr or first not in _MERGED:
         return relative
+    if not rest and path.endswith("/"):
+        return f"usr/{first}"
     if not rest:
         raise DiagnosticError.of(Code.E_EMIT, f"{path!r} is a link of the distribution", span)
     return f"usr/{first}/{rest}"

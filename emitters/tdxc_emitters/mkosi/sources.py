@@ -40,6 +40,9 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 def source_files(image: ResolvedImage) -> FileTree:
     """Everything below ``mkosi.sandbox/``, and ``mkosi.snapshot``; raises E_VALUE for what apt could not read."""
+    if image.base.distribution is Distribution.ALPINE:
+        _refuse_apt(image)
+        return FileTree()
     return FileTree(dict(_files(image)))
 
 
@@ -77,6 +80,22 @@ def archive_uri(image: ResolvedImage) -> str:
     if not urlsplit(uri).path.strip("/"):
         uri = f"{uri}/{_SNAPSHOT_ROOT[image.base.distribution]}"
     return f"{uri}/{_snapshot(image)}"
+
+
+def _refuse_apt(image: ResolvedImage) -> None:
+    """What only apt could do, asked of an image that apk makes."""
+    asked = [(suite.span, f"suite '{suite.name}'") for suite in image.suites]
+    asked += [(repository.span, f"repository '{repository.name}'") for repository in image.repositories]
+    if image.snapshot:
+        asked.append((image.span, "a snapshot"))
+    if asked:
+        span, what = asked[0]
+        raise DiagnosticError.of(
+            Code.E_UNSUPPORTED,
+            f"{what} cannot be used with {image.base.reference}, whose packages apk installs",
+            span,
+            fix="name a mirror that has what the image needs",
+        )
 
 
 def _files(image: ResolvedImage) -> Iterator[tuple[str, Entry]]:

@@ -1,0 +1,136 @@
+"""A profile is the difference of its variant to the base, as mkosi lays it over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from support.resolved_images import SPAN, resolved_image
+from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.ir import (
+    Blob,
+    CompiledImage,
+    File,
+    KernelArgument,
+    OutputTarget,
+    Package,
+    ResolvedImage,
+    Script,
+    ScriptPhase,
+    Suite,
+)
+from tdxc.tree import FileTree
+from tdxc_emitters import emit_image
+
+PROFILE = "mkosi.profiles/cloud"
+
+
+def variant_of(image: ResolvedImage, **changes: Any) -> FileTree:
+    variant = attrs.evolve(image, profiles=("cloud",), **changes)
+    return emit_image(CompiledImage(span=SPAN, image=image, variants=(variant,)))
+
+
+def files_of(tree: FileTree) -> list[str]:
+    return [path.removeprefix(f"{PROFILE}/") for path in tree if path.startswith(PROFILE)]
+
+
+def words(*texts: str) -> tuple[KernelArgument, ...]:
+    return tuple(KernelArgument(span=SPAN, text=text) for text in texts)
+
+
+def run(name: str, text: str = "true") -> Script:
+    return Script(span=SPAN, phase=ScriptPhase.POSTINST, name=name, text=text)
+
+
+def test_equal_variant_differs_in_its_name_alone() -> None:
+    tree = variant_of(resolved_image())
+    assert files_of(tree) == ["measurement/manifest.json", "mkosi.conf"]
+    assert "=" not in tree.text(f"{PROFILE}/mkosi.conf")
+
+
+def test_lists_hold_what_is_added() -> None:
+    image = resolved_image()
+    packages = tuple(sorted((*image.packages, Package(span=SPAN, name="dmidecode")), key=lambda p: p.name))
+    text = variant_of(image, packages=packages).text(f"{PROFILE}/mkosi.conf")
+    assert "Packages=\n        dmidecode\n" in text
+    assert "systemd" not in text
+
+
+def test_scalars_hold_what_is_changed() -> None:
+    text = variant_of(resolved_image(), docs=True).text(f"{PROFILE}/mkosi.conf")
+    assert [line for line in text.splitlines() if "=" in line] == ["WithDocs=yes"]
+
+
+def test_command_line_grows_at_its_end() -> None:
+    image = resolved_image()
+    kernel = attrs.evolve(image.kernel, cmdline=(*image.kernel.cmdline, *words("debug")))
+    assert "KernelCommandLine=\n        debug\n" in variant_of(image, kernel=kernel).text(f"{PROFILE}/mkosi.conf")
+
+
+def test_other_command_line_starts_anew() -> None:
+    image = resolved_image()
+    kernel = attrs.evolve(image.kernel, cmdline=words("console=hvc0"))
+    text = variant_of(image, kernel=kernel).text(f"{PROFILE}/mkosi.conf")
+    assert "KernelCommandLine=\nKernelCommandLine=\n        console=hvc0\n" in text
+
+
+def test_files_are_those_added_or_changed() -> None:
+    def file(path: str, data: bytes) -> File:
+        return File(span=SPAN, path=path, content=Blob.of(data), mode=0o600)
+
+    image = resolved_image(files=(file("/etc/a", b"1"), file("/etc/b", b"1")))
+    tree = variant_of(image, files=(file("/etc/a", b"1"), file("/etc/b", b"2"), file("/etc/c", b"3")))
+    extra = [path for path in files_of(tree) if path.startswith("mkosi.extra")]
+    assert extra == ["mkosi.extra/etc/b", "mkosi.extra/etc/c"]
+    assert tree.text(f"{PROFILE}/rules/modes").splitlines()[1:] == ["0600 /etc/c"]
+
+
+def test_file_that_the_variant_lacks_is_removed() -> None:
+    image = resolved_image(files=(File(span=SPAN, path="/etc/a", content=Blob.of(b"1")),))
+    assert "RemoveFiles=\n        /etc/a\n" in variant_of(image, files=()).text(f"{PROFILE}/mkosi.conf")
+
+
+def test_file_that_mkosi_would_take_for_a_pattern_is_refused() -> None:
+    image = resolved_image(files=(File(span=SPAN, path="/etc/a*", content=Blob.of(b"1")),))
+    with pytest.raises(DiagnosticError) as caught:
+        variant_of(image, files=())
+    assert caught.value.diagnostics[0].code is Code.E_EMIT
+
+
+def test_scripts_run_behind_the_bases() -> None:
+    tree = variant_of(resolved_image(scripts=(run("one"),)), scripts=(run("one"), run("two")))
+    assert [path for path in files_of(tree) if path.startswith("scripts/")] == ["scripts/21-postinst-two.sh"]
+    assert "scripts/21-postinst-two.sh" in tree.text(f"{PROFILE}/mkosi.conf")
+    assert "layer=" not in tree.text(f"{PROFILE}/scripts/21-postinst-two.sh")
+
+
+def test_program_of_a_profile_is_run_from_the_profile() -> None:
+    script = run("py", "#!/usr/bin/python3\nprint()\n")
+    tree = variant_of(resolved_image(), scripts=(script,))
+    text = tree.text(f"{PROFILE}/scripts/20-postinst-py.sh")
+    assert f"layer=$SRCDIR/{PROFILE}\n" in text
+    assert tree.text(f"{PROFILE}/scripts/recipe/20-postinst-py").startswith("#!/usr/bin/python3\n")
+
+
+@pytest.mark.parametrize("scripts", [(run("one", "false"),), ()], ids=["changed", "left out"])
+def test_script_that_mkosi_would_run_anyway_is_refused(scripts: tuple[Script, ...]) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        variant_of(resolved_image(scripts=(run("one"),)), scripts=scripts)
+    assert caught.value.diagnostics[0].code is Code.E_EMIT
+    assert caught.value.diagnostics[0].span == SPAN
+
+
+def test_suite_of_a_profile_replaces_the_sources() -> None:
+    image = resolved_image(mirror="http://mirror.example/debian")
+    tree = variant_of(image, suites=(Suite(span=SPAN, name="sid"),))
+    path = "mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources"
+    assert "Suites: trixie trixie-updates sid" in tree.text(f"{PROFILE}/{path}")
+    assert "sid" not in tree.text(path)
+
+
+def test_targets_of_a_profile_have_their_own_manifest() -> None:
+    target = OutputTarget(span=SPAN, name="azure")
+    tree = variant_of(resolved_image(), output_targets=(target,))
+    assert '"platform": "azure"' in tree.text(f"{PROFILE}/measurement/manifest.json")
+    assert '"platform": "qemu"' in tree.text("measurement/manifest.json")
