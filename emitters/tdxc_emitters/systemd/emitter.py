@@ -43,9 +43,13 @@ class SystemdEmitter:
 def _add_unit(builder: TreeBuilder, unit: Unit, image_name: str) -> None:
     path = f"{UNITS_FOLDER}/{unit.name}"
     builder.add(path, TreeFile.text(render_unit(unit, image_name), origin=_origin(unit)))
+    link = TreeLink(target=f"../{unit.name}", origin=_origin(unit))
     for target in unit.wanted_by:
-        link = TreeLink(target=f"../{unit.name}", origin=_origin(unit))
         builder.add(f"{UNITS_FOLDER}/{target}.wants/{unit.name}", link)
+    for target in unit.required_by:
+        builder.add(f"{UNITS_FOLDER}/{target}.requires/{unit.name}", link)
+    for alias in unit.aliases:
+        builder.add(f"{UNITS_FOLDER}/{alias}", TreeLink(target=unit.name, origin=_origin(unit)))
 
 
 def _add_presets(builder: TreeBuilder, image: ResolvedImage) -> None:
