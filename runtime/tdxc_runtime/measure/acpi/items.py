@@ -19,6 +19,7 @@ ACPI_ORDER = (LOADER, RSDP, TPM_LOG, TABLES)
 """The order in which OVMF measures the blobs: the loader script, then what it allocates, in its order."""
 BOOT_MENU = "BootMenu"
 _BOOT_MENU_KEY = 0x0E
+_USUAL_PHYSICAL_BITS = 46
 FW_CFG_ORDER = (
     "etc/extra-pci-roots",
     BOOT_MENU,
@@ -44,8 +45,9 @@ class FwCfgItems:
 def read_from_qemu(qemu: Qemu, machine: GuestMachine, *, mmconfig: int = MMCONFIG) -> FwCfgItems:
     """Read the items of a machine out of the very QEMU that will run it.
 
-    The settings are read before the chipset is programmed and the tables after, as the firmware does. E_MEASUREMENT for
-    machines whose tables cannot be foretold, E_BACKEND_EXECUTION when QEMU rejects the machine.
+    The processor's model does not show in the tables. The settings are read before the chipset is programmed and the
+    tables after, as the firmware does. E_MEASUREMENT for machines whose tables cannot be foretold, E_BACKEND_EXECUTION
+    when QEMU rejects the machine.
     """
     if machine.tpm:
         raise DiagnosticError.of(
@@ -53,7 +55,8 @@ def read_from_qemu(qemu: Qemu, machine: GuestMachine, *, mmconfig: int = MMCONFI
             "the tables of a machine with a TPM need the TPM's own back end",
             fix="measure the TD's machine, which has no TPM, or give the tables as files",
         )
-    with qtest_session(qemu, inert_argv(machine.argv())) as session:
+    processor = f"qemu64,phys-bits={machine.physical_bits or _USUAL_PHYSICAL_BITS}"
+    with qtest_session(qemu, [*inert_argv(machine.argv()), "-cpu", processor]) as session:
         items = {name: data for name in FW_CFG_ORDER if (data := _read(session, name))}
         program_chipset(session, mmconfig=mmconfig)
         place_windows(session, machine.physical_bits)

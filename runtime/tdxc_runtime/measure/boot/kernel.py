@@ -12,7 +12,6 @@ import re
 import struct
 
 import attrs
-from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
 from tdxc_runtime.measure.events import EventType, Origin, PredictedEvent, Register
 from tdxc_runtime.measure.pe.digests import Digests
@@ -56,17 +55,12 @@ def read_kernel_version(kernel: ByteSource) -> KernelVersion | None:
     return parse_kernel_version(text.decode("latin-1"))
 
 
-def require_known_kernel(version: KernelVersion | None, *, artifact: str) -> KernelVersion:
-    """E_MEASUREMENT for a kernel whose version is unknown or too old for its EFI stub to measure load options."""
-    if version is None or (version.major, version.minor) < (6, 2):
-        found = "a kernel whose version cannot be read" if version is None else f"Linux {version}"
-        raise DiagnosticError.of(
-            Code.E_MEASUREMENT,
-            f"this is {found}; what its EFI stub measures is not known",
-            SourceSpan(file=artifact),
-            fix="use Linux 6.9 or newer, the first that measures into a TD's registers",
-        )
-    return version
+def kernel_complaint(version: KernelVersion | None) -> str:
+    """Why it is not known what a kernel's EFI stub measures, or an empty string when it is known."""
+    if version is not None and (version.major, version.minor) >= (6, 2):
+        return ""
+    found = "of a version that cannot be read" if version is None else f"Linux {version}"
+    return f"a kernel of Linux 6.9 or newer: this one is {found}, and what its EFI stub measures is not known"
 
 
 def load_options_event(data: bytes, *, description: str, origin: Origin) -> PredictedEvent:
