@@ -28,18 +28,22 @@ ResultT = TypeVar("ResultT")
 class Site:
     """Where a declaration stands when it is not a Python call: a module's caller, or a place in a YAML file.
 
-    ``arguments`` and ``keys`` are the places of each argument's value and name, ``label`` and ``noun`` what the
-    declaration and its arguments are called in messages.
+    ``arguments``, ``items`` and ``keys`` are the places of each argument's value, of its items and of its name;
+    ``label`` and ``noun`` are what the declaration and its arguments are called in messages.
     """
 
     span: SourceSpan
     arguments: Mapping[str, SourceSpan] = attrs.field(factory=dict)
+    items: Mapping[str, tuple[SourceSpan, ...]] = attrs.field(factory=dict)
     keys: Mapping[str, SourceSpan] = attrs.field(factory=dict)
     label: str = ""
     noun: str = "keyword"
 
-    def span_of(self, argument: str) -> SourceSpan:
-        """The place of one argument, or that of the whole where it is not known."""
+    def span_of(self, argument: str, index: int | None = None) -> SourceSpan:
+        """The place of one argument, or of an item of it; that of the whole where it is not known."""
+        items = self.items.get(argument, ())
+        if index is not None and index < len(items):
+            return items[index]
         return self.arguments.get(argument, self.span)
 
 
@@ -103,7 +107,9 @@ class Signature:
             values = given[parameter.name] if parameter.variadic else (given[parameter.name],)
             for value in values:
                 for problem in parameter.kind.problems(value):
-                    yield _diagnostic(problem, f"{label}: {parameter.name}", site.span_of(parameter.name))
+                    yield _diagnostic(
+                        problem, f"{label}: {parameter.name}", site.span_of(parameter.name, problem.index)
+                    )
 
     @property
     def _names_text(self) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import linecache
 import os
 import sys
-import sysconfig
-import traceback
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +18,6 @@ from tdx._callsite import frame_span, is_internal, span_file
 
 MODULE_NAME = "tdx_recipe"
 """The recipe's ``__name__`` under ``tdxc``; not ``__main__``, so that a guarded ``main()`` does not run."""
-
-_LIBRARY = tuple(
-    str(Path(sysconfig.get_path(name))) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
 
 
 def execute(text: str, path: Path, root: Path) -> dict[str, Any]:
@@ -88,19 +83,17 @@ def _is_of_recipe(package: str, root: Path) -> bool:
 
 
 def _compile(text: str, path: Path, root: Path) -> types.CodeType:
+    file = span_file(str(path), root)
+    if (offset := text.find("\0")) >= 0:
+        line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+        span = SourceSpan(file=file, line=line, column=column)
+        raise DiagnosticError.of(Code.E_SYNTAX, "the recipe holds a NUL character", span, fix="remove it")
     try:
         return compile(text, str(path), "exec", dont_inherit=True)
-    except (ValueError, RecursionError, MemoryError) as error:
-        if isinstance(error, SyntaxError):
-            raise
-        span = SourceSpan(file=span_file(str(path), root), line=_nul_line(text), column=1)
-        raise DiagnosticError.of(
-            Code.E_SYNTAX, f"the recipe cannot be parsed: {str(error) or type(error).__name__}", span
-        ) from error
-
-
-def _nul_line(text: str) -> int:
-    return text.count("\n", 0, max(text.find("\0"), 0)) + 1
+    except (RecursionError, MemoryError) as error:
+        span = SourceSpan(file=file, line=1, column=1)
+        message = "the recipe is nested too deep for Python's parser"
+        raise DiagnosticError.of(Code.E_LIMIT, message, span, fix="split the expression") from error
 
 
 def _syntax_error(error: SyntaxError, path: Path, root: Path) -> DiagnosticError:
@@ -126,8 +119,18 @@ def _explain(error: BaseException) -> tuple[str, str]:
     if isinstance(error, ModuleNotFoundError) and error.name:
         fix = f"install '{error.name}' beside tdxvm, or put it into the recipe's folder"
         return f"the recipe imports '{error.name}', which does not exist here", fix
+    import traceback
+
     text = "".join(traceback.format_exception_only(type(error), error)).strip()
     return f"the recipe raised {text.splitlines()[0][:400]}", ""
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    import sysconfig
+
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple(str(Path(sysconfig.get_path(name))) + os.sep for name in names)
 
 
 def _recipe_spans(error: BaseException, root: Path) -> Iterator[SourceSpan]:
@@ -136,7 +139,7 @@ def _recipe_spans(error: BaseException, root: Path) -> Iterator[SourceSpan]:
     trace = error.__traceback__
     while trace is not None:
         filename = trace.tb_frame.f_code.co_filename
-        if not is_internal(filename) and not filename.startswith((*_LIBRARY, "<frozen")):
+        if not is_internal(filename) and not filename.startswith((*_libraries(), "<frozen")):
             span = frame_span(trace.tb_frame, root, trace.tb_lasti)
             if span != last:
                 yield span

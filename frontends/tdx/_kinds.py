@@ -18,11 +18,15 @@ from tdxc.diagnostics import Code, nearest
 
 @attrs.frozen
 class Problem:
-    """What is wrong with a value: a code, the rest of a sentence that begins with the value's name, and a fix."""
+    """What is wrong with a value: a code, the rest of a sentence that begins with the value's name, and a fix.
+
+    ``index`` is the item's, from 0, where only one item of a list is wrong.
+    """
 
     code: Code
     text: str
     fix: str = ""
+    index: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -52,7 +56,8 @@ class Plain:
     def problems(self, value: object) -> Iterator[Problem]:
         """A wrong type, or text that UTF-8 cannot hold."""
         if not self.accepts(value):
-            yield wrong_type(self.noun, value)
+            quotes = self.type is str and isinstance(value, int | float)
+            yield wrong_type(self.noun, value, fix="put it into quotes" if quotes else "")
         elif isinstance(value, str) and not _is_utf8(value):
             yield Problem(Code.E_ENCODING, f"{value!r} holds a lone surrogate, which UTF-8 cannot write")
 
@@ -106,7 +111,7 @@ class ListOf:
             return
         for index, item in enumerate(value):
             for problem in self.item.problems(item):
-                yield attrs.evolve(problem, text=f"item {index + 1} {problem.text}")
+                yield attrs.evolve(problem, text=f"item {index + 1} {problem.text}", index=index)
 
 
 @attrs.frozen

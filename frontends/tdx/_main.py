@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,8 @@ def main(image: Image, arguments: Sequence[str] | None = None) -> None:
     """
     if active_session() is not None:
         return
+    import argparse
+
     parser = argparse.ArgumentParser(description=f"Compile, lock or bake the image '{image.name}'.")
     parser.add_argument("verb", choices=("compile", "lock", "bake"))
     parser.add_argument("-o", "--output", type=Path, help="where the tree, the lockfile or the artifacts go")

@@ -78,7 +78,10 @@ class SystemDeclarations(Declarations):
         """Declare how the guest gets its address and what may reach it, such as ``ACCEPT tcp 8545``."""
         node = Network(
             vsock=vsock,
-            firewall_rules=tuple(FirewallRuleText(text=text, span=self._span) for text in firewall_rules),
+            firewall_rules=tuple(
+                FirewallRuleText(text=text, span=self._item_span("firewall_rules", index))
+                for index, text in enumerate(firewall_rules)
+            ),
             backend=None if backend is None else NetworkBackend(backend),
             resolver=resolver,
             span=self._span,

@@ -55,10 +55,8 @@ def _optional(check: Any) -> Any:
 
 
 def _pattern(pattern: str, what: str) -> Any:
-    compiled = re.compile(pattern)
-
     def check(value: str) -> Problem | None:
-        if compiled.fullmatch(value):
+        if re.fullmatch(pattern, value):
             return None
         return Problem(Code.E_VALUE, f"{value!r} is not {what}")
 

@@ -158,7 +158,7 @@ class _Reader:
             module_class = _import_module_class(use)
             with describing_at(site):
                 module = module_class(**to_python(arguments))
-            self._at(attrs.evolve(site, arguments={}, keys={}, label=""), module.apply, self._image)
+            self._at(Site(span=use.span), module.apply, self._image)
         except DiagnosticError as error:
             self._image.report(error.diagnostics)
         except Exception as error:  # noqa: BLE001 - a module is a program of the user's
@@ -216,6 +216,11 @@ def _site(arguments: Mapping, path: str) -> Site:
     return Site(
         span=arguments.span,
         arguments={key.text: value.span for key, value in arguments.entries},
+        items={
+            key.text: tuple(item.span for item in value.items)
+            for key, value in arguments.entries
+            if isinstance(value, Sequence)
+        },
         keys={key.text: key.span for key, _value in arguments.entries},
         label=path,
         noun="key",
