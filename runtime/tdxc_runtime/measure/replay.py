@@ -18,7 +18,7 @@ from .logs.model import EventLog, LogEvent, LogKind
 
 RegisterValues: TypeAlias = Mapping[tuple[Register, Algorithm], bytes]
 
-MAX_PCR_FILE_SIZE = 1024 * 1024
+MAX_PCR_FILE_SIZE = 64 * 1024
 _STARTUP_LOCALITY = b"StartupLocality\0"
 _BANK_LINE = re.compile(r"\s*(sha1|sha256|sha384|sha512)\s*:\s*", re.ASCII | re.IGNORECASE)
 _PCR_LINE = re.compile(r"\s*(\d{1,2})\s*:\s*(?:0x)?([0-9a-fA-F]+)\s*", re.ASCII)
