@@ -6,7 +6,10 @@ from tdxc_runtime.backends.base import Backend as Backend
 from tdxc_runtime.backends.base import BakeOutput as BakeOutput
 from tdxc_runtime.backends.base import BakeRequest as BakeRequest
 from tdxc_runtime.backends.base import Durations as Durations
-from tdxc_runtime.backends.lima import LimaEngine as LimaEngine
-from tdxc_runtime.backends.local import LocalEngine as LocalEngine
+from tdxc_runtime.backends.base import target_kind as target_kind
+from tdxc_runtime.backends.choice import backend_for as backend_for
+from tdxc_runtime.backends.lima import LimaBackend as LimaBackend
+from tdxc_runtime.backends.local import LocalBackend as LocalBackend
 from tdxc_runtime.backends.local import bake as bake
-from tdxc_runtime.backends.nix import NixEngine as NixEngine
+from tdxc_runtime.backends.mkosi_tool import tool_versions as tool_versions
+from tdxc_runtime.backends.nix import NixBackend as NixBackend

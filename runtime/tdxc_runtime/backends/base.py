@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
+from tdxc.diagnostics import Code, DiagnosticError
 
 from tdxc_runtime.toolsroot.apt_sources import Mirror
 
@@ -49,6 +50,23 @@ _BY_SUFFIX: tuple[tuple[str, ArtifactKind], ...] = (
     (".cpio", ArtifactKind.ARCHIVE),
     (".cpio.zst", ArtifactKind.ARCHIVE),
 )
+
+
+TARGET_KINDS = {
+    "qemu": ArtifactKind.DISK_QCOW2,
+    "azure": ArtifactKind.DISK_VHD,
+    "gcp": ArtifactKind.ARCHIVE,
+}
+"""The kind of file that is deployed on each platform."""
+
+
+def target_kind(target: str) -> ArtifactKind:
+    """What is deployed on a platform; raises DiagnosticError (E_DEPLOYMENT) for one that is not known."""
+    if target not in TARGET_KINDS:
+        raise DiagnosticError.of(
+            Code.E_DEPLOYMENT, f"there is no output target '{target}'", fix=f"use one of: {', '.join(TARGET_KINDS)}"
+        )
+    return TARGET_KINDS[target]
 
 
 def artifact_kind(name: str) -> ArtifactKind:
@@ -117,14 +135,19 @@ class Backend(Protocol):
 class BakeRequest:
     """What to bake: a compiled tree, the folder to make, and how.
 
-    ``mirror`` is used where the tree names no package sources. ``log`` defaults to a file in the cache. ``progress``
-    gets one sentence for each step, ``on_line`` every line of the log.
+    ``mirror`` is used where the tree names no package sources. ``offline``: cached packages only. ``targets``: the
+    platforms (keys of :data:`TARGET_KINDS`) to make a disk for. ``log`` defaults to a file in the cache. ``progress``
+    gets one sentence for each step, ``on_line`` every line of the log. ``finish`` is called with the folder that holds
+    all artifacts, before they are hashed and published, to add to them.
     """
 
     tree: Path
     output: Path
     profiles: tuple[str, ...] = ()
     mirror: str = ""
+    offline: bool = False
+    finish: Callable[[Path], None] | None = None
+    targets: tuple[str, ...] = ()
     cache: Path | None = None
     log: Path | None = None
     progress: Progress | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from tdxc_runtime.backends.base import (
     Durations,
     collect_artifacts,
     record_text,
+    target_kind,
 )
 from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiTool
 from tdxc_runtime.backends.package_sources import TreeSources, read_summary, write_sandbox_tree
@@ -51,6 +53,8 @@ def bake_with(find_tool: Callable[[], MkosiTool], request: BakeRequest) -> BakeO
         cache=cache,
         log=request.log or default_log(cache, request.output.name),
     )
+    for target in request.targets:
+        target_kind(target)
     check_tree(request.tree)
     check_output(request.output)
     with stop_on_signals(), scratch_folder(request.output.parent, request.output.name) as scratch:
@@ -58,6 +62,8 @@ def bake_with(find_tool: Callable[[], MkosiTool], request: BakeRequest) -> BakeO
         tool = find_tool()
         ready = time.monotonic()
         found, used = _run_mkosi(request, tool, scratch)
+        if request.finish:
+            request.finish(found)
         done = time.monotonic()
         if request.progress:
             request.progress("hashing and publishing the artifacts")
@@ -146,10 +152,12 @@ def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Pa
         f"--package-cache-directory={seen.packages}",
         f"--build-directory={seen.build}",
         f"--sandbox-tree={seen.sandbox}",
+        *(["--cache-only=always"] if request.offline else []),
         "build",
     ]
     _write_log_head(request, tool, folders, arguments, _sources_sentence(sources, used, request.mirror))
     _build(request, tool, folders, arguments)
+    _make_disks(request, folders.output, sources.seed)
     return folders.output, used
 
 
@@ -178,6 +186,25 @@ def _build(request: BakeRequest, tool: MkosiTool, folders: BakeFolders, argument
             fix="mend what mkosi names, or run `tdxc doctor` if it is the environment's fault",
         )
     tool.fetch(folders)
+
+
+def _make_disks(request: BakeRequest, output: Path, seed: uuid.UUID) -> None:
+    """Make the disk of each target from the one UKI of the output."""
+    if not request.targets:
+        return
+    from tdxc_runtime.disk import write_target
+
+    ukis = sorted(path for path in output.glob("*.efi") if not path.is_symlink())
+    if len(ukis) != 1:
+        raise DiagnosticError.of(
+            Code.E_DEPLOYMENT,
+            f"a disk for {', '.join(request.targets)} needs one UKI, and the bake made {len(ukis)}",
+            fix="compile an image whose format is a UKI",
+        )
+    for target in request.targets:
+        if request.progress:
+            request.progress(f"writing the disk for {target}")
+        write_target(target, ukis[0], seed, output)
 
 
 def _sources_sentence(sources: TreeSources, used: Mirror | None, option: str) -> str:

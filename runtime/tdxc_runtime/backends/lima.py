@@ -41,7 +41,7 @@ provision:
 
 
 @attrs.frozen(kw_only=True)
-class LimaEngine:
+class LimaBackend:
     """Runs mkosi in the Lima machine ``instance``, made on first use with that many CPUs, memory and disk.
 
     ``memory`` and ``disk`` are sizes such as ``12GiB``.

@@ -9,14 +9,15 @@ import attrs
 from tdxc_runtime.backends.base import BakeOutput, BakeRequest, Progress
 from tdxc_runtime.backends.engine import bake_with
 from tdxc_runtime.backends.mkosi_tool import find_mkosi
+from tdxc_runtime.toolsroot.contents import DEFAULT_SUITE
 
 
 @attrs.frozen(kw_only=True)
-class LocalEngine:
+class LocalBackend:
     """Runs mkosi on this machine. ``suite``: Debian suite of the tools root, should one be needed."""
 
     name: str = "local"
-    suite: str = "trixie"
+    suite: str = DEFAULT_SUITE
 
     def bake(self, request: BakeRequest) -> BakeOutput:
         """See :func:`tdxc_runtime.backends.engine.bake_with`."""
@@ -36,7 +37,7 @@ def bake(
     log: Path | None = None,
     progress: Progress | None = None,
     on_line: Progress | None = None,
-    suite: str = "trixie",
+    suite: str = DEFAULT_SUITE,
 ) -> BakeOutput:
     """Bake the mkosi tree ``tree`` into the folder ``output`` with the local engine.
 
@@ -53,4 +54,4 @@ def bake(
         progress=progress,
         on_line=on_line,
     )
-    return LocalEngine(suite=suite).bake(request)
+    return LocalBackend(suite=suite).bake(request)

@@ -17,6 +17,7 @@ from typing import Protocol
 import attrs
 
 from tdxc_runtime.process import Bind, Completed, Confinement, LineCallback, run
+from tdxc_runtime.toolsroot.contents import DEFAULT_SUITE, EXPECTED_VERSIONS
 from tdxc_runtime.toolsroot.root import Progress, ToolsRoot
 
 MINIMUM_VERSION = (25,)
@@ -207,12 +208,32 @@ class MkosiInRoot(OnThisMachine):
         )
 
 
-def find_mkosi(*, cache: Path | None, mirror: str, progress: Progress | None, suite: str = "trixie") -> MkosiTool:
+def find_mkosi(*, cache: Path | None, mirror: str, progress: Progress | None, suite: str = DEFAULT_SUITE) -> MkosiTool:
     """The host's mkosi if it is new enough and has its companions, else the tools root's (made if need be)."""
-    version = host_mkosi_version()
-    if suite == "trixie" and version_tuple(version) >= MINIMUM_VERSION and all(map(shutil.which, _COMPANIONS)):
+    version = usable_host_mkosi()
+    if suite == DEFAULT_SUITE and version:
         return HostMkosi(version=version)
     return MkosiInRoot(root=ToolsRoot.ensure(cache=cache, mirror=mirror, suite=suite, progress=progress))
+
+
+def usable_host_mkosi() -> str:
+    """The version of the host's mkosi when it is new enough and has its companions; else empty."""
+    version = host_mkosi_version()
+    usable = version_tuple(version) >= MINIMUM_VERSION and all(map(shutil.which, _COMPANIONS))
+    return version if usable else ""
+
+
+def tool_versions(cache: Path | None = None) -> dict[str, str]:
+    """The versions of the tools that the local backend would use now, for a lockfile: of mkosi, and systemd's major.
+
+    The latter decides what the boot stub measures. Before a tools root is made, what its suite is known to hold.
+    """
+    host = usable_host_mkosi()
+    root = None if host else ToolsRoot.find(cache=cache)
+    if root is None:
+        return {**EXPECTED_VERSIONS, **({"mkosi": host} if host else {})}
+    packages = root.manifest.packages
+    return {"mkosi": packages["mkosi"].split("-")[0], "systemd": packages["systemd"].split(".")[0]}
 
 
 def host_mkosi_version() -> str:

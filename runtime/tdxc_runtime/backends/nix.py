@@ -25,7 +25,7 @@ SHELL_FOLDER = Path(__file__).parent / "nix_shell"
 
 
 @attrs.frozen(kw_only=True)
-class NixEngine:
+class NixBackend:
     """Runs mkosi through ``nix develop``. ``flake``: another flake reference with mkosi in its default shell."""
 
     name: str = "nix"

@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 import attrs
@@ -28,12 +29,16 @@ _KEYRINGS = {"debian": str(DEBIAN_KEYRING), "ubuntu": "/usr/share/keyrings/ubunt
 
 @attrs.frozen(kw_only=True)
 class TreeSources:
-    """What a tree says of its packages, out of ``mkosi --json summary``. ``declared``: it names its own sources."""
+    """What a tree says of its packages, out of ``mkosi --json summary``.
+
+    ``declared``: it names its own sources. ``seed``: what identifiers of its disks are derived from.
+    """
 
     distribution: str
     release: str
     components: tuple[str, ...]
     declared: bool
+    seed: uuid.UUID
 
 
 def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSources:
@@ -49,6 +54,7 @@ def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSource
             distribution=image["Distribution"],
             release=image["Release"],
             components=("main", *image["Repositories"]),
+            seed=uuid.UUID(image["Seed"]),
             declared=declares or any(_has_sources(path, tree_inside, tree) for path in trees),
         )
     except (ValueError, KeyError, IndexError, TypeError) as fault:

@@ -8,13 +8,19 @@ import json
 _FORMAT = 1
 """Raised when the way a root is made changes in a manner that an existing one must not be reused for."""
 
+DEFAULT_SUITE = "trixie"
+"""The Debian suite of the tools root: systemd 257, the last whose stub lets the inner kernel be measured."""
+
+EXPECTED_VERSIONS = {"mkosi": "25.3", "systemd": "257"}
+"""Versions in the default suite that no update of a stable suite changes (of systemd, the major one)."""
+
 PACKAGES: tuple[str, ...] = (
     # the image builder and what it calls
     "mkosi", "systemd", "systemd-ukify", "systemd-repart", "systemd-boot-efi", "udev",
     "apt", "debian-archive-keyring", "ubuntu-archive-keyring", "ca-certificates", "gpgv", "openssl",
     "kmod", "cpio", "zstd", "xz-utils", "tar", "acl", "attr", "procps",
     "dosfstools", "mtools", "e2fsprogs", "btrfs-progs", "xfsprogs", "erofs-utils", "squashfs-tools", "fdisk",
-    "cryptsetup-bin", "python3-cryptography",
+    "cryptsetup-bin", "python3-cryptography", "mount",
     # checkers of what the compiler emits
     "nftables", "shellcheck",
     # the virtual machine that boots it
@@ -31,7 +37,7 @@ LEFT_OUT: tuple[str, ...] = (
 SENTINELS: tuple[str, ...] = (
     "usr/bin/mkosi", "usr/bin/ukify", "usr/bin/systemd-analyze", "usr/bin/systemd-repart", "usr/bin/apt-get",
     "usr/bin/dpkg", "usr/sbin/nft", "usr/bin/shellcheck", "usr/bin/zstd", "usr/bin/mcopy", "usr/sbin/mkfs.vfat",
-    "usr/bin/kmod", "usr/bin/cpio", "usr/bin/qemu-system-x86_64", "usr/bin/qemu-img", "usr/bin/swtpm",
+    "usr/bin/kmod", "usr/bin/cpio", "usr/bin/qemu-system-x86_64", "usr/bin/swtpm",
     "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
     "usr/lib/x86_64-linux-gnu/libc.so.6", "usr/bin/python3", "usr/bin/bash", "var/lib/dpkg/status",
 )  # fmt: skip

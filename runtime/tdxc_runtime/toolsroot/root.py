@@ -18,7 +18,7 @@ import attrs
 from tdxc_runtime.process import Bind, Completed, Confinement, LineCallback, rerunnable, run
 from tdxc_runtime.toolsroot.apt_sources import find_mirror
 from tdxc_runtime.toolsroot.cache import cache_folder
-from tdxc_runtime.toolsroot.contents import contents_digest
+from tdxc_runtime.toolsroot.contents import DEFAULT_SUITE, contents_digest
 from tdxc_runtime.toolsroot.make import Manifest, debian_architecture, find_damage, make_root
 from tdxc_runtime.toolsroot.userns import caller_id_map
 
@@ -46,7 +46,7 @@ class ToolsRoot:
         *,
         cache: Path | None = None,
         mirror: str = "",
-        suite: str = "trixie",
+        suite: str = DEFAULT_SUITE,
         progress: Progress | None = None,
     ) -> ToolsRoot:
         """The tools root of ``suite``: the one in the cache when it is whole, else a new one.
@@ -55,10 +55,8 @@ class ToolsRoot:
         other waits. Raises DiagnosticError (E_BACKEND_UNAVAILABLE, E_BACKEND_EXECUTION).
         """
         tell = progress or _ignore
-        architecture = debian_architecture()
-        roots = (cache or cache_folder()) / "tools"
-        roots.mkdir(parents=True, exist_ok=True)
-        folder = roots / f"{suite}-{architecture}-{contents_digest(suite, architecture)}"
+        folder = root_folder(cache or cache_folder(), suite)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock = _Lock.open(folder.with_suffix(".lock"))
         lock.share(tell)
         manifest, damage = _examine(folder)
@@ -69,7 +67,7 @@ class ToolsRoot:
         made = manifest is None
         if manifest is None:
             tell(_announcement(folder, suite, damage))
-            log = roots / f"{folder.name}.log"
+            log = folder.with_suffix(".log")
             log.write_bytes(b"")
             found = find_mirror(mirror)
             tell(
@@ -78,6 +76,17 @@ class ToolsRoot:
             manifest = make_root(folder, suite=suite, mirror=found, log=log, on_line=_step_lines(tell))
         lock.share(tell)
         return cls(folder=folder, manifest=manifest, made=made, lock=lock)
+
+    @classmethod
+    def find(cls, *, cache: Path | None = None, suite: str = DEFAULT_SUITE) -> ToolsRoot | None:
+        """The tools root of ``suite`` if there is a whole one; makes nothing and waits for nobody."""
+        folder = root_folder(cache or cache_folder(), suite)
+        manifest, _ = _examine(folder)
+        if manifest is None:
+            return None
+        lock = _Lock.open(folder.with_suffix(".lock"))
+        lock.share(_ignore)
+        return cls(folder=folder, manifest=manifest, lock=lock)
 
     @property
     def root(self) -> Path:
@@ -131,6 +140,12 @@ class ToolsRoot:
             confinement=self.confinement(binds=binds, devices=devices),
             rerun=f"tdxc tools -- {rerunnable(argv)}",
         )
+
+
+def root_folder(cache: Path, suite: str) -> Path:
+    """Where the tools root of a suite is or would be; the name changes with what it is to hold."""
+    architecture = debian_architecture()
+    return cache / "tools" / f"{suite}-{architecture}-{contents_digest(suite, architecture)}"
 
 
 class _Lock:

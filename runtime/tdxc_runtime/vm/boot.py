@@ -21,12 +21,12 @@ from pathlib import Path
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 
+from tdxc_runtime.disk import make_esp_disk, write_raw
 from tdxc_runtime.process import Bind, Running, stop_on_signals
 from tdxc_runtime.toolsroot.make import scratch_folder
 from tdxc_runtime.toolsroot.root import Progress
 from tdxc_runtime.vm.accelerator import choose_accelerator
 from tdxc_runtime.vm.console import Console, ConsoleLine
-from tdxc_runtime.vm.esp import make_esp_disk
 from tdxc_runtime.vm.machine import Accelerator, DirectKernel, FromDisks, Machine, UkiOnDisk
 from tdxc_runtime.vm.qemu_argv import Firmware, Resources, qemu_argv
 from tdxc_runtime.vm.tools import VmTools, find_vm_tools
@@ -154,14 +154,11 @@ def _prepare(
     if progress:
         progress(f"{tools.description}, {accelerator.upper()}")
     names, binds = _place_files(machine, tools)
-    esp_disk = None
-    if isinstance(machine.boot, UkiOnDisk):
-        esp_disk = make_esp_disk(tools, machine.boot.uki, scratch, place.scratch_inside)
     resources = Resources(
         accelerator=accelerator,
         names=names,
         firmware=_prepare_firmware(tools, place) if machine.uefi else None,
-        esp_disk=esp_disk,
+        esp_disk=_make_disk(machine.boot, place) if isinstance(machine.boot, UkiOnDisk) else None,
         tpm_socket=_start_tpm(tools, place, stack) if machine.tpm else None,
     )
     argv = qemu_argv(machine, resources)
@@ -199,6 +196,13 @@ def _place_files(machine: Machine, tools: VmTools) -> tuple[dict[Path, Path], tu
         Bind(source=path.absolute(), target=name, writable=path in persistent) for path, name in names.items()
     )
     return names, binds
+
+
+def _make_disk(boot: UkiOnDisk, place: _Place) -> Path:
+    """A sparse disk with the UKI where firmware looks for it on any medium."""
+    with (place.scratch / "esp.raw").open("wb") as file:
+        write_raw(make_esp_disk(boot.uki, boot.seed).image, file)
+    return place.scratch_inside / "esp.raw"
 
 
 def _prepare_firmware(tools: VmTools, place: _Place) -> Firmware:

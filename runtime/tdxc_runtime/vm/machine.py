@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import uuid
 from pathlib import Path
 
 import attrs
+
+NO_SEED = uuid.UUID(int=0)
 
 
 class Accelerator(enum.StrEnum):
@@ -50,9 +53,13 @@ class Forward:
 
 @attrs.frozen(kw_only=True)
 class UkiOnDisk:
-    """Boot a UKI from the EFI system partition of a disk that is made for it, as a cloud's firmware would."""
+    """Boot a UKI from the EFI system partition of a disk that is made for it, as a cloud's firmware would.
+
+    ``seed``: what the disk's identifiers are derived from, which the firmware measures.
+    """
 
     uki: Path
+    seed: uuid.UUID = NO_SEED
 
 
 @attrs.frozen(kw_only=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 import attrs
 
 from tdxc_runtime.process import Bind, Completed, LineCallback, Running, run, start
+from tdxc_runtime.toolsroot.contents import DEFAULT_SUITE
 from tdxc_runtime.toolsroot.root import Progress, ToolsRoot
 
 MINIMUM_QEMU = (8, 2)
-_PROGRAMS = ("qemu-system-x86_64", "swtpm", "swtpm_setup", "mcopy", "mkfs.vfat", "sfdisk")
-_OVMF_CODE = ("/usr/share/OVMF/OVMF_CODE_4M.fd",)
-_OVMF_VARIABLES = ("/usr/share/OVMF/OVMF_VARS_4M.fd",)
+_PROGRAMS = ("qemu-system-x86_64", "swtpm", "swtpm_setup")
+_OVMF = Path("/usr/share/OVMF")
 
 
 @attrs.frozen(kw_only=True)
@@ -28,8 +28,8 @@ class VmTools:
 
     qemu_version: str
     root: ToolsRoot | None = None
-    ovmf_code: Path = Path(_OVMF_CODE[0])
-    ovmf_variables: Path = Path(_OVMF_VARIABLES[0])
+    ovmf_code: Path = _OVMF / "OVMF_CODE_4M.fd"
+    ovmf_variables: Path = _OVMF / "OVMF_VARS_4M.fd"
 
     @property
     def description(self) -> str:
@@ -39,6 +39,17 @@ class VmTools:
     def on_host(self, path: Path) -> Path:
         """A file of the tools as we can read it."""
         return self.root.root / path.relative_to("/") if self.root else path
+
+    def firmware_files(self) -> tuple[Path, ...]:
+        """OVMF's code and empty variable store, as we can read them."""
+        return self.on_host(self.ovmf_code), self.on_host(self.ovmf_variables)
+
+    def tpm_files(self) -> tuple[Path, ...]:
+        """The programs of the software TPM, as we can read them."""
+        names = ("swtpm", "swtpm_setup")
+        if self.root is None:
+            return tuple(Path(shutil.which(name) or name) for name in names)
+        return tuple(self.root.root / "usr/bin" / name for name in names)
 
     def run(
         self,
@@ -79,15 +90,27 @@ class VmTools:
 
 
 def find_vm_tools(
-    *, cache: Path | None = None, mirror: str = "", progress: Progress | None = None, suite: str = "trixie"
+    *, cache: Path | None = None, mirror: str = "", progress: Progress | None = None, suite: str = DEFAULT_SUITE
 ) -> VmTools:
     """The host's tools if all are there and QEMU is recent enough, else the tools root's (made if need be)."""
+    return _host_tools() or _root_tools(ToolsRoot.ensure(cache=cache, mirror=mirror, suite=suite, progress=progress))
+
+
+def existing_vm_tools(*, cache: Path | None = None, suite: str = DEFAULT_SUITE) -> VmTools | None:
+    """What :func:`find_vm_tools` would give, if it is there without making anything."""
+    root = None if (host := _host_tools()) else ToolsRoot.find(cache=cache, suite=suite)
+    return _root_tools(root) if root else host
+
+
+def _host_tools() -> VmTools | None:
     version = host_qemu_version()
     numbers = tuple(int(number) for number in re.findall(r"\d+", version))
-    complete = all(map(shutil.which, _PROGRAMS)) and all(Path(p).is_file() for p in (*_OVMF_CODE, *_OVMF_VARIABLES))
-    if complete and numbers >= MINIMUM_QEMU:
-        return VmTools(qemu_version=version)
-    root = ToolsRoot.ensure(cache=cache, mirror=mirror, suite=suite, progress=progress)
+    tools = VmTools(qemu_version=version)
+    complete = all(map(shutil.which, _PROGRAMS)) and all(path.is_file() for path in tools.firmware_files())
+    return tools if complete and numbers >= MINIMUM_QEMU else None
+
+
+def _root_tools(root: ToolsRoot) -> VmTools:
     packaged = re.match(r"(?:\d+:)?([\d.]+)", root.manifest.packages["qemu-system-x86"])
     return VmTools(qemu_version=packaged[1] if packaged else "", root=root)
 
