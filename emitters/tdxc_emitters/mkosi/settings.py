@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tdxc import quoting
+from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Distribution, Node, Package, ResolvedImage
 from tdxc.tree import Origin
 
@@ -74,6 +75,13 @@ def _distribution(image: ResolvedImage) -> Iterator[MkosiSetting]:
 def _output(image: ResolvedImage) -> Iterator[MkosiSetting]:
     origin = Origin(span=image.span, cause="the image's name")
     name = quoting.mkosi_value(image.name, span=image.span, what="image name")
+    if "/" in name or name in {".", ".."}:
+        raise DiagnosticError.of(
+            Code.E_VALUE,
+            f"image name {image.name!r} cannot be the name of a file",
+            image.span,
+            fix="leave out the slash",
+        )
     disk = bool(image.partitions)
     first = origin_of(image.partitions[0], "the image declares partitions") if disk else None
     cause = first or Origin(span=image.span, cause="without partitions the whole image is one UKI")
