@@ -16,7 +16,7 @@ from tdxc.ir import ResolvedImage
 from tdxc.passes.base import PassContext
 
 SEED_NAMESPACE = uuid.UUID("0a7f0a52-6d2b-5b6e-9d0e-2f6f3a1f7b11")
-"""Namespace of image names for UUIDv5 (RFC 9562, section 5.5); fixed for ever, since it decides identifiers of disks."""
+"""Namespace of image names for UUIDv5 (RFC 9562, section 5.5); fixed for ever, as disks take identifiers from it."""
 
 SOURCE_DATE_EPOCH = 0
 """1 January 1970: the one time that no build can be earlier than, so that clamping leaves no other time."""
