@@ -1,0 +1,109 @@
+"""expand-modules: what modules declared becomes part of the layer that applied them.
+
+A module's scalars stand below those of the layer itself, so that a recipe can override what a module set; two modules
+that set one scalar differently contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import attrs
+
+from tdxc.diagnostics import Code, DiagnosticSink, Note
+from tdxc.ir import AuthoredImage, Debloat, Layer, ModuleUse, Network, Node, Profile, merge_layers
+from tdxc.passes.base import PassContext
+
+_REPEATABLE = ("users", "groups", "directories", "symlinks", "suites", "repositories")
+"""Declarations that several modules may make alike; equal ones are kept once."""
+
+
+@attrs.frozen(kw_only=True)
+class ExpandModules:
+    """Flatten ``Layer.modules`` recursively; every node keeps its place and says which module declared it."""
+
+    name: ClassVar[str] = "expand-modules"
+    description: ClassVar[str] = "put what modules declared into the layers that applied them"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    establishes: ClassVar[frozenset[str]] = frozenset({"expand-modules"})
+
+    def run(self, image: AuthoredImage, ctx: PassContext) -> AuthoredImage:
+        """The image without ModuleUse nodes; profiles lose what the image itself declares alike."""
+        layer = _without_repetitions(_flat(image.layer, ctx.sink))
+        profiles = tuple(_profile(profile, layer, ctx.sink) for profile in image.profiles)
+        return attrs.evolve(image, layer=layer, profiles=profiles)
+
+
+def _profile(profile: Profile, base: Layer, sink: DiagnosticSink) -> Profile:
+    layer = _without_repetitions(_flat(profile.layer, sink), base)
+    return attrs.evolve(profile, layer=_with_rule_layer(layer, profile.name))
+
+
+def _flat(layer: Layer, sink: DiagnosticSink) -> Layer:
+    """The layer with all modules merged in, below its own declarations."""
+    if not layer.modules:
+        return layer
+    below = Layer(span=layer.span)
+    for use in layer.modules:
+        expanded = _expanded(use, sink)
+        for conflict in _scalar_conflicts(below, expanded, layer):
+            _report(conflict, sink)
+        below = merge_layers(below, expanded)
+    merged = merge_layers(below, attrs.evolve(layer, modules=(), module_names=()))
+    names = (*layer.module_names, *below.module_names)
+    return attrs.evolve(merged, modules=(), module_names=tuple(dict.fromkeys(names)), span=layer.span)
+
+
+def _expanded(use: ModuleUse, sink: DiagnosticSink) -> Layer:
+    layer = _flat(use.layer, sink)
+    changes: dict[str, Any] = {}
+    for field in attrs.fields(Layer):
+        value = getattr(layer, field.name)
+        if isinstance(value, Node):
+            changes[field.name] = _marked(value, use)
+        elif isinstance(value, tuple):
+            changes[field.name] = tuple(_marked(item, use) if isinstance(item, Node) else item for item in value)
+    changes["module_names"] = (use.name, *layer.module_names)
+    return attrs.evolve(layer, **changes)
+
+
+def _marked(node: Node, use: ModuleUse) -> Node:
+    span = node.span if node.span.file else use.span
+    return attrs.evolve(node, span=span, cause=node.cause or f"module {use.name}")
+
+
+def _scalar_conflicts(first: Layer, second: Layer, own: Layer) -> Iterator[tuple[str, Node, Node]]:
+    """Scalars that two modules set to different values, unless the layer itself decides or they can be merged."""
+    for field in attrs.fields(Layer):
+        before, after = getattr(first, field.name), getattr(second, field.name)
+        if not (field.eq and isinstance(before, Node) and isinstance(after, Node)):
+            continue
+        if before != after and not isinstance(after, Network | Debloat) and getattr(own, field.name) is None:
+            yield field.name, before, after
+
+
+def _report(conflict: tuple[str, Node, Node], sink: DiagnosticSink) -> None:
+    name, before, after = conflict
+    sink.add(
+        Code.E_CONFLICT,
+        f"{after.cause} and {before.cause} set '{name}' to different values",
+        after.span,
+        notes=(Note(message=f"{before.cause} is applied here", span=before.span),),
+        fix=f"set '{name}' in the recipe itself, which overrides both, or apply only one of them",
+    )
+
+
+def _without_repetitions(layer: Layer, base: Layer | None = None) -> Layer:
+    changes: dict[str, Any] = {}
+    for name in _REPEATABLE:
+        known = set(getattr(base, name)) if base else set()
+        changes[name] = tuple(node for node in dict.fromkeys(getattr(layer, name)) if node not in known)
+    return attrs.evolve(layer, **changes)
+
+
+def _with_rule_layer(layer: Layer, profile: str) -> Layer:
+    if layer.network is None or not layer.network.firewall_rules:
+        return layer
+    rules = tuple(attrs.evolve(rule, layer=profile) for rule in layer.network.firewall_rules)
+    return attrs.evolve(layer, network=attrs.evolve(layer.network, firewall_rules=rules))

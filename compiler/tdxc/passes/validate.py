@@ -1,0 +1,76 @@
+"""validate: facts between nodes of the recipe, over the image itself and over the image with each of its profiles.
+
+Frontends check each argument as it is given; here stands what only the whole recipe shows. Modules are expanded
+before, so that what they declare is held to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import attrs
+
+from tdxc.diagnostics import Code, Diagnostic, Note
+from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, merge_layers
+from tdxc.passes.base import PassContext
+from tdxc.passes.check_destinations import check_clashes, check_paths, destinations
+from tdxc.passes.check_names import check_references, check_repeated
+from tdxc.passes.check_values import check_values
+
+
+@attrs.frozen(kw_only=True)
+class Validate:
+    """Report every contradiction and every dangling reference; changes nothing."""
+
+    name: ClassVar[str] = "validate"
+    description: ClassVar[str] = "check names, references, destinations and values over the image and each profile"
+    requires: ClassVar[frozenset[str]] = frozenset({"expand-modules"})
+    establishes: ClassVar[frozenset[str]] = frozenset({"validate"})
+
+    def run(self, image: AuthoredImage, ctx: PassContext) -> AuthoredImage:
+        """The image as it is."""
+        ctx.sink.extend(_check_base(image))
+        ctx.sink.extend(_check_profile_names(image))
+        ctx.sink.extend(_check_layer(image.layer))
+        ctx.sink.extend(check_merged(image.layer))
+        for profile in image.profiles:
+            ctx.sink.extend(_check_layer(profile.layer))
+            ctx.sink.extend(check_merged(merge_layers(image.layer, profile.layer)))
+        return image
+
+
+def check_merged(layer: Layer) -> Iterator[Diagnostic]:
+    """What must hold of one variant: the image's layer, alone or with the layers of chosen profiles over it."""
+    yield from check_repeated(layer)
+    yield from check_references(layer)
+    yield from check_clashes(destinations(layer))
+
+
+def _check_layer(layer: Layer) -> Iterator[Diagnostic]:
+    yield from check_paths(layer)
+    yield from check_values(layer)
+
+
+def _check_base(image: AuthoredImage) -> Iterator[Diagnostic]:
+    known = [base.reference for base in KNOWN_BASES]
+    if image.base.reference not in known:
+        yield Diagnostic(
+            code=Code.E_REFERENCE,
+            message=f"the base '{image.base.reference}' is not known",
+            span=image.base.span,
+            fix=f"write one of {', '.join(known)}",
+        )
+
+
+def _check_profile_names(image: AuthoredImage) -> Iterator[Diagnostic]:
+    first: set[str] = set()
+    for profile in image.profiles:
+        if profile.name in first:
+            yield Diagnostic(
+                code=Code.E_CONFLICT,
+                message=f"profile '{profile.name}' is declared twice",
+                span=profile.span,
+                notes=(Note(message="a profile's declarations stand in one place of the image"),),
+            )
+        first.add(profile.name)
