@@ -71,8 +71,8 @@ class Declarations:
         """The place of the declaration that goes on."""
         return self._current or SourceSpan()
 
-    def _item_span(self, argument: str, index: int) -> SourceSpan:
-        """The place of one item of an argument that is a list, as near as it is known."""
+    def _place(self, argument: str, index: int | None = None) -> SourceSpan:
+        """The place of one argument, or of one item of it, as near as it is known."""
         site = self._state.site
         return self._span if site is None else site.span_of(argument, index)
 

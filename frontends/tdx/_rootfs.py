@@ -73,7 +73,7 @@ class RootfsDeclarations(Declarations):
         name, text = "", content or ""
         if src is not None:
             source = self._read(src, outside=outside)
-            name, text = source.name, source.text(self._span)
+            name, text = source.name, source.text(self._place("src"))
         node = Template(
             path=dest,
             text=text,
@@ -135,7 +135,7 @@ class RootfsDeclarations(Declarations):
         self._add("groups", [Group(name=name, gid=gid, span=self._span)])
 
     def _read(self, given: v.HostPath, *, outside: bool) -> Source:
-        return read_file(self._root, given, outside=outside, span=self._span)
+        return read_file(self._root, given, outside=outside, span=self._place("src"))
 
     def _one_of(self, label: str, first: str, second: str) -> Exception:
         return self._fault(

@@ -32,8 +32,8 @@ class StepDeclarations(Declarations):
         self, src: v.HostPath, *, phase: Phase = "postinst", name: v.StepName = "", outside: bool = False
     ) -> None:
         """Run a shell script of the recipe's folder while the image is made."""
-        source = read_file(self._root, src, outside=outside, span=self._span)
-        text = source.text(self._span)
+        source = read_file(self._root, src, outside=outside, span=self._place("src"))
+        text = source.text(self._place("src"))
         first, _, rest = text.partition("\n")
         if first.startswith("#!"):
             if not _SHEBANG.fullmatch(first.rstrip()):

@@ -79,7 +79,7 @@ class SystemDeclarations(Declarations):
         node = Network(
             vsock=vsock,
             firewall_rules=tuple(
-                FirewallRuleText(text=text, span=self._item_span("firewall_rules", index))
+                FirewallRuleText(text=text, span=self._place("firewall_rules", index))
                 for index, text in enumerate(firewall_rules)
             ),
             backend=None if backend is None else NetworkBackend(backend),
@@ -163,7 +163,7 @@ class SystemDeclarations(Declarations):
             raise self._fault(Code.E_VALUE, f"repository '{name}' has no suite", "name at least one")
         blob = None
         if key is not None:
-            blob = Blob.of(read_file(self._root, key, outside=outside, span=self._span).data)
+            blob = Blob.of(read_file(self._root, key, outside=outside, span=self._place("key")).data)
         node = Repository(
             name=name, uri=uri, suites=tuple(suites), components=tuple(components), key=blob, span=self._span
         )

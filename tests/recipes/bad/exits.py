@@ -1,0 +1,6 @@
+import sys
+
+from tdx import Image
+
+img = Image("bad")
+sys.exit(0)

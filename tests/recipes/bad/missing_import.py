@@ -1,0 +1,4 @@
+import no_such_module
+from tdx import Image
+
+img = Image(no_such_module.NAME)

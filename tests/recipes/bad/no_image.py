@@ -1,0 +1,3 @@
+from tdx import Kernel
+
+kernel = Kernel.tdx()

@@ -1,0 +1,4 @@
+from tdx import Image
+
+small = Image("small")
+large = Image("large")

@@ -1,0 +1,3 @@
+from tdx import Image
+
+img = Image("bad", base="debian/trixy")

@@ -1,0 +1,4 @@
+from tdx import Image
+
+img = Image("bad")
+img.instal("curl")
