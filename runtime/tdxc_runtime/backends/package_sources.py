@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -31,7 +32,8 @@ _KEYRINGS = {"debian": str(DEBIAN_KEYRING), "ubuntu": "/usr/share/keyrings/ubunt
 class TreeSources:
     """What a tree says of its packages, out of ``mkosi --json summary``.
 
-    ``declared``: it names its own sources. ``seed``: what identifiers of its disks are derived from.
+    ``declared``: it names its own sources. ``seed``: what identifiers of its disks are derived from. ``suites``:
+    further suites that it takes packages from without naming a source (``rules/suites``, one a line).
     """
 
     distribution: str
@@ -39,6 +41,7 @@ class TreeSources:
     components: tuple[str, ...]
     declared: bool
     seed: uuid.UUID
+    suites: tuple[str, ...] = ()
 
 
 def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSources:
@@ -56,6 +59,7 @@ def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSource
             components=("main", *image["Repositories"]),
             seed=uuid.UUID(image["Seed"]),
             declared=declares or any(_has_sources(path, tree_inside, tree) for path in trees),
+            suites=_read_suites(tree, image.get("Profiles") or []),
         )
     except (ValueError, KeyError, IndexError, TypeError) as fault:
         raise DiagnosticError.of(
@@ -88,10 +92,20 @@ def write_sandbox_tree(sandbox: Path, sources: TreeSources, mirror_option: str) 
         attrs.evolve(mirror, signed_by=keyring),
         sources.release,
         components=sources.components,
+        further=sources.suites,
         has_suite=lambda uri, suite: fetchable(f"{uri.rstrip('/')}/dists/{suite}/InRelease", options),
     )
     _write_private(sandbox / SOURCES_PATH, text)
     return mirror
+
+
+def _read_suites(tree: Path, profiles: Sequence[str]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for layer in (tree, *(tree / "mkosi.profiles" / profile for profile in profiles)):
+        path = layer / "rules/suites"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        found |= dict.fromkeys(line for line in lines if line and not line.startswith("#"))
+    return tuple(found)
 
 
 def _has_sources(path: Path, tree_inside: Path, tree: Path) -> bool:

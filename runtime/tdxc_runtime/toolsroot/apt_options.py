@@ -52,11 +52,13 @@ def sources_text(
     suite: str,
     *,
     components: tuple[str, ...] = ("main",),
+    further: tuple[str, ...] = (),
     keyring: str = str(DEBIAN_KEYRING),
     has_suite: Callable[[str, str], bool] | None = None,
 ) -> str:
     """A deb822 sources file for ``suite``: with its updates and security suites where the mirror has them.
 
+    ``further`` suites of the same archive are always named, so that apt says so when the mirror lacks one.
     ``has_suite(uri, suite)`` tells whether an archive carries a suite; by default it is asked over the network.
     """
     probe = has_suite or _has_suite
@@ -67,6 +69,7 @@ def sources_text(
         security = mirror.security_uri or _neighbour(mirror.uri)
         if security and probe(security, f"{suite}-security"):
             stanzas.append((security, f"{suite}-security"))
+    suites += [name for name in further if name not in suites]
     stanzas.insert(0, (mirror.uri, " ".join(suites)))
     signed = "Trusted: yes\n" if mirror.trusted else f"Signed-By: {mirror.signed_by or keyring}\n"
     return "\n".join(
