@@ -17,6 +17,12 @@ for pair in passwd:shadow group:gshadow; do
         rm "$secrets.sorted"
     fi
 done
+# systemd-sysusers notes the day on which it made a user; without it, ageing of passwords is off.
+if [[ -f etc/shadow ]]; then
+    awk 'BEGIN { FS = OFS = ":" } { $3 = ""; print }' etc/shadow > etc/shadow.sorted
+    cat etc/shadow.sorted > etc/shadow
+    rm etc/shadow.sorted
+fi
 rm -f etc/{passwd,group,shadow,gshadow,subuid,subgid}- etc/.pwd.lock
 
 # A version that comes from a work tree would change the measurement of an unchanged image.
