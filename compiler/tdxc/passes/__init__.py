@@ -7,10 +7,13 @@ profiles) at a time.
 from tdxc.ir import AuthoredImage, ResolvedImage
 from tdxc.passes.assign_ids import AssignIds
 from tdxc.passes.base import Pass
+from tdxc.passes.debloat import DebloatImage
 from tdxc.passes.expand_modules import ExpandModules
 from tdxc.passes.harden_services import HardenServices
 from tdxc.passes.init_priority import InitPriority
+from tdxc.passes.order_units import OrderUnits
 from tdxc.passes.render_templates import RenderTemplates
+from tdxc.passes.reproducibility import MakeReproducible
 from tdxc.passes.resolve_kernel import ResolveKernel
 from tdxc.passes.validate import Validate
 
@@ -25,4 +28,7 @@ RESOLVED_PASSES: tuple[Pass[ResolvedImage], ...] = (
     ResolveKernel(),  # decides the command line, which the passes behind it read
     InitPriority(),  # adds runtime-init and makes every service wait for it
     HardenServices(),  # after the last pass that adds services
+    OrderUnits(),  # sees every dependency, including the injected ones
+    DebloatImage(),  # keeps what all of the above uses
+    MakeReproducible(),  # last: fixes what the others left open
 )
