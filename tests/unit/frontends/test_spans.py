@@ -87,7 +87,8 @@ def test_modules_point_at_the_line_that_applied_them(tmp_path: Path) -> None:
 def test_module_block_at_module_level_keeps_each_line(tmp_path: Path) -> None:
     image = _load(
         tmp_path,
-        "from tdx import Image\nimg = Image('x')\nwith img.module('Own'):\n    img.install('curl')\nimg.install('jq')\n",
+        "from tdx import Image\nimg = Image('x')\n"
+        "with img.module('Own'):\n    img.install('curl')\nimg.install('jq')\n",
     )
     (own,) = image.layer.modules
     assert (_at(own), _at(own.layer.packages[0])) == (("recipe.py", 3, 6), ("recipe.py", 4, 5))
