@@ -5,63 +5,131 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
+if TYPE_CHECKING:
+    from tdxc.diagnostics import DiagnosticError
 
-INTERNAL_STATUS = Code.E_INTERNAL.exit_status
 _DEBUG_VARIABLE = "TDXC_DEBUG"
 
 
-def run(group: click.Command, argv: list[str]) -> int:
-    """Run a click command; returns its exit status. ``TDXC_DEBUG=1`` lets internal errors through as tracebacks."""
-    try:
-        result = group.main(args=argv, standalone_mode=False)
-        _flush()
-    except DiagnosticError as error:
-        from tdxc.cli.report import report
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP has come: unwinds as Ctrl-C does, so that nothing half-written stays."""
 
-        report(error.diagnostics)
-        return error.exit_status
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+def run(group: click.Command, argv: list[str]) -> int:
+    """Run a click command; returns its exit status. ``TDXC_DEBUG=1`` lets internal errors through as tracebacks.
+
+    A process that is ended by a signal returns 128 and the signal's number, as shells count.
+    """
+    try:
+        with _unwinding_signals():
+            return _run(group, argv)
+    except (click.Abort, KeyboardInterrupt) as error:
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        return 128 + int(getattr(cause, "number", signal.SIGINT))
+    except (BrokenPipeError, SystemExit):  # click answers a closed pipe by sys.exit
+        _discard(sys.stdout, sys.stderr)
+        return 128 + signal.SIGPIPE
+
+
+def _run(group: click.Command, argv: list[str]) -> int:
+    try:
+        result = group.main(args=argv, prog_name="tdxc", standalone_mode=False)
+        _flush()
     except click.exceptions.Exit as error:
+        _flush()
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("\ntdxc: interrupted\n")
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except (click.Abort, BrokenPipeError):
+        raise
     except Exception as error:
-        if os.environ.get(_DEBUG_VARIABLE):
+        from tdxc.diagnostics import DiagnosticError
+
+        if os.environ.get(_DEBUG_VARIABLE) and not isinstance(error, DiagnosticError):
             raise
-        return _internal(error)
+        return _report(error, argv)
     return result if isinstance(result, int) else 0
 
 
+@contextmanager
+def _unwinding_signals() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise _Terminated(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _flush() -> None:
-    """Meet a closed pipe here rather than at interpreter exit, where Python would print about it."""
-    sys.stdout.flush()
+    """Meet a closed pipe or a full disk here rather than at interpreter exit, where Python would print about it."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
-def _internal(error: Exception) -> int:
-    import traceback
+def _discard(*streams: TextIO | None) -> None:
+    """Send what is left in these streams nowhere, so that the interpreter's own flush at exit meets no error."""
+    void = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        if stream is not None:
+            os.dup2(void, stream.fileno())
 
-    from tdxc.cli.report import report
 
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{frame.name}, {Path(frame.filename).name}:{frame.lineno}"
-    report(
-        [
-            Diagnostic(
-                code=Code.E_INTERNAL,
-                message=f"{type(error).__name__}: {error} (in {where})",
-                fix=f"this is a fault of tdxc: please report it with what the command prints under {_DEBUG_VARIABLE}=1",
-            )
-        ]
+def _report(error: Exception, argv: list[str]) -> int:
+    """Print what went wrong as diagnostics."""
+    from tdxc.cli.report import asks_for_json, report
+    from tdxc.diagnostics import DiagnosticError
+
+    if not isinstance(error, DiagnosticError):
+        error = _environment(error) if isinstance(error, OSError) else _internal(error)
+    report(error.diagnostics, as_json=asks_for_json(argv))
+    return error.exit_status
+
+
+def _environment(error: OSError) -> DiagnosticError:
+    """An operating system's refusal that no command met where it happened."""
+    from tdxc.diagnostics import Code, DiagnosticError
+
+    where = f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else "the output"
+    if error.filename is None:
+        _discard(sys.stdout)
+    return DiagnosticError.of(
+        Code.E_OUTPUT,
+        f"cannot read or write {where}: {error.strerror or error}",
+        fix=f"check the disk and its permissions; {_DEBUG_VARIABLE}=1 shows where tdxc met this",
     )
-    return INTERNAL_STATUS
+
+
+def _internal(error: Exception) -> DiagnosticError:
+    import traceback
+    from pathlib import Path
+
+    from tdxc.diagnostics import Code, DiagnosticError
+
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return DiagnosticError.of(
+        Code.E_INTERNAL,
+        f"{type(error).__name__}: {error}{where}",
+        fix=f"this is a fault of tdxc: please report it with what the command prints under {_DEBUG_VARIABLE}=1",
+    )

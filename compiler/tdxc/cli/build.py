@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from tdxc.cli.compile import compile_to
 from tdxc.cli.progress import Steps
 from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option, recipe_argument, report_warnings
+
+if TYPE_CHECKING:
+    from tdxc.bake import BakeResult
 
 
 @click.command("build")
@@ -19,7 +24,7 @@ from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option, 
 @click.option("--emit-mkosi", type=click.Path(path_type=Path), help="Write the mkosi tree here and stop.")
 @click.option("--mkosi-override", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Layer the mkosi.conf and trees of this folder on top.")  # fmt: skip
-@profile_option
+@profile_option("Bake the image with these profiles; without it, the image alone.")
 @click.option("--frozen", is_flag=True, help="Refuse when the recipe is not the one in the lockfile.")
 @click.option("--lockfile", type=click.Path(path_type=Path), default=Path("build/tdx.lock"), show_default=True,
               help="The lockfile for --frozen.")  # fmt: skip
@@ -39,17 +44,11 @@ def command(
 ) -> None:  # fmt: skip
     """Compile RECIPE and bake its image with mkosi.
 
-    With --profile, the image is baked with these profiles. Nothing is left behind by a bake that fails or is
-    interrupted.
+    A bake that fails or is interrupted leaves nothing behind. `tdxc doctor` says what a machine still needs to bake.
     """
-    from tdxc import driver
-
     loaded = open_recipe(recipe)
     if emit_mkosi is not None:
-        compilation = driver.compile_image(loaded.image, profiles=chosen(profiles), override=mkosi_override)
-        driver.write_compilation(compilation, emit_mkosi, force=force)
-        report_warnings(compilation.diagnostics)
-        click.echo(f"{emit_mkosi}: {len(compilation.tree)} files; `mkosi -C {emit_mkosi} build` bakes them")
+        compile_to(loaded.image, emit_mkosi, chosen(profiles), mkosi_override, force=force, output_format=output_format)
         return
     from tdxc_runtime.backends import backend_for
 
@@ -61,15 +60,32 @@ def command(
             force=force, mirror=mirror, override=mkosi_override, log=log, progress=steps.step, on_line=steps.line,
         )  # fmt: skip
         result = bake_image(loaded.image, options, backend_for(backend or loaded.backend))
-    report_warnings(result.diagnostics)
+    report_warnings(result.diagnostics, output_format)
     if output_format == "json":
-        import json
-
-        files = [{"path": str(a.path), "kind": a.kind.value, "size": a.size_bytes, "sha256": a.sha256}
-                 for a in result.artifacts]  # fmt: skip
-        click.echo(json.dumps({"image": result.image, "profiles": list(profiles), "artifacts": files,
-                               "log": str(result.log)}, indent=2))  # fmt: skip
+        _print_json(result)
         return
     for artifact in result.artifacts:
         click.echo(f"{artifact.size_bytes / 1e6:9.1f} MB  {artifact.kind.value:<17} {artifact.path}")
     click.echo(f"log: {result.log}")
+
+
+def _print_json(result: BakeResult) -> None:
+    import json
+
+    artifacts = [
+        {
+            "path": str(artifact.path),
+            "kind": artifact.kind.value,
+            "size": artifact.size_bytes,
+            "sha256": artifact.sha256,
+        }
+        for artifact in result.artifacts
+    ]
+    summary = {
+        "image": result.image,
+        "profiles": result.profiles,
+        "recipe_digest": f"sha256:{result.recipe_digest}",
+        "artifacts": artifacts,
+        "log": str(result.log),
+    }
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=False))

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option, recipe_argument, report_warnings
 
+if TYPE_CHECKING:
+    from tdxc.ir import AuthoredImage
+    from tdxc.pipeline import Observer
+
 
 @click.command("compile")
 @recipe_argument
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder of the mkosi tree.")
-@profile_option
+@profile_option()
 @click.option("--mkosi-override", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Layer the mkosi.conf and trees of this folder on top.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Discard changes made by hand in the output folder.")
-@click.option("--dump-ir-after", "dump_after", metavar="PASS", help="Write the IR after this pass ('all' for each).")
+@click.option(
+    "--dump-ir-after",
+    "dump_after",
+    metavar="PASS",
+    help="Also write the IR after this pass, or 'all'; see `tdxc passes`.",
+)
 @click.option("--dump-dir", type=click.Path(path_type=Path), default=Path("ir-dump"), show_default=True,
               help="Where --dump-ir-after writes.")  # fmt: skip
-@click.option("--time-passes", is_flag=True, help="Print how long each pass took.")
+@click.option("--time-passes", is_flag=True, help="Also print how long each pass took.")
 @format_option("text", "json")
 def command(
     recipe: str,
@@ -37,25 +47,46 @@ def command(
     RECIPE is a Python or YAML file, or FILE:NAME where a Python file defines several images. The tree in the output
     folder is complete or, on any error, as it was before. `mkosi -C OUT build` bakes it.
     """
-    from tdxc import driver
-    from tdxc.observers import DumpIr, TimePasses
-
-    timing = TimePasses()
-    observers = (timing, *((DumpIr(dump_dir, _known_pass(dump_after)),) if dump_after else ()))
     loaded = open_recipe(recipe)
-    compilation = driver.compile_image(
-        loaded.image, profiles=chosen(profiles), override=mkosi_override, observers=observers
-    )
-    written = driver.write_compilation(compilation, out, force=force)
-    report_warnings(compilation.diagnostics)
+    observers: list[Observer] = []
+    if dump_after:
+        from tdxc.observers import DumpIr
+
+        observers.append(DumpIr(dump_dir, _known_pass(dump_after)))
+    if time_passes:
+        from tdxc.observers import TimePasses
+
+        observers.append(timing := TimePasses())
+    compile_to(
+        loaded.image, out, chosen(profiles), mkosi_override,
+        force=force, output_format=output_format, observers=tuple(observers),
+    )  # fmt: skip
     if time_passes:
         click.echo(timing.table(), nl=False, err=True)
+
+
+def compile_to(
+    image: AuthoredImage,
+    out: Path,
+    profiles: tuple[str, ...] | None,
+    override: Path | None,
+    *,
+    force: bool,
+    output_format: str,
+    observers: tuple[Observer, ...] = (),
+) -> None:
+    """Compile, write and say what was done; raises DiagnosticError as the driver does."""
+    from tdxc import driver
+
+    compilation = driver.compile_image(image, profiles=profiles, override=override, observers=observers)
+    written = driver.write_compilation(compilation, out, force=force)
+    report_warnings(compilation.diagnostics, output_format)
     if output_format == "json":
         import json
 
         summary = {"output": str(out), "recipe_digest": f"sha256:{compilation.recipe_digest}",
                    "written": written.written, "removed": written.removed, "unchanged": written.unchanged}  # fmt: skip
-        click.echo(json.dumps(summary, indent=2))
+        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         return
     changes = f"{len(written.written)} written, {len(written.removed)} removed, {written.unchanged} unchanged"
     click.echo(f"{out}: {changes}\nrecipe sha256:{compilation.recipe_digest}")

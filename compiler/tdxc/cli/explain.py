@@ -10,7 +10,7 @@ from tdxc.cli.recipe import chosen, open_recipe, profile_option
 @click.command("explain")
 @click.argument("topic")
 @click.argument("recipe", metavar="[RECIPE]", required=False)
-@profile_option
+@profile_option()
 @click.option("--mkosi-override", type=click.Path(exists=True, file_okay=False), help="For `explain overrides`.")
 def command(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_override: str | None) -> None:
     """Say why.

@@ -26,13 +26,15 @@ img.output_targets("qemu")
 _YAML = """# A first image: one package, one file, one service that runs as its own user.
 name: {name}
 base: debian/trixie
-packages: [ca-certificates]
+
+install: [ca-certificates]
 files:
-  - path: /etc/motd
+  - dest: /etc/motd
     content: "Welcome to {name}.\\n"
-  - path: /usr/bin/hello
+  - dest: /usr/bin/hello
     content: "#!/bin/sh\\necho hello from {name}\\n"
-    mode: "0755"
+    mode: 0o755
+
 users:
   - name: hello
     system: true
@@ -41,8 +43,9 @@ services:
     exec: /usr/bin/hello
     type: oneshot
     user: hello
+
 network:
-  firewall_rules: ["ACCEPT tcp 8080", "DROP all"]
+  firewall_rules: [ACCEPT tcp 8080, DROP all]
 output_targets: [qemu]
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,24 +14,17 @@ from tdxc.diagnostics import Diagnostic
 if TYPE_CHECKING:
     from tdx._load import LoadedRecipe
 
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 recipe_argument = click.argument("recipe", metavar="RECIPE")
 
 
-def profile_option(command: CommandT) -> CommandT:
-    """``--profile a,b``, repeatable."""
-    return click.option(
-        "--profile",
-        "profiles",
-        metavar="NAME[,NAME]",
-        multiple=True,
-        callback=_split_names,
-        help="Resolve these profiles into the image instead of emitting all of them as deltas.",
-    )(command)
+def profile_option(text: str = "Only the image with these profiles, not the image and each of them.") -> Decorator:
+    """``--profile a,b``, repeatable; ``text`` is its help."""
+    return click.option("--profile", "profiles", metavar="NAME[,NAME]", multiple=True, callback=_split_names, help=text)
 
 
-def format_option(*formats: str) -> Callable[[CommandT], CommandT]:
+def format_option(*formats: str) -> Decorator:
     """``--format``; the first one is the default."""
     return click.option(
         "--format",
@@ -39,7 +32,7 @@ def format_option(*formats: str) -> Callable[[CommandT], CommandT]:
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="Output form.",
+        help="json is for tools; diagnostics follow it too.",
     )
 
 
@@ -64,9 +57,9 @@ def chosen(profiles: tuple[str, ...]) -> tuple[str, ...] | None:
     return profiles or None
 
 
-def report_warnings(diagnostics: Iterable[Diagnostic]) -> None:
-    """Print what a successful compile has to say."""
-    report(diagnostics)
+def report_warnings(diagnostics: Iterable[Diagnostic], output_format: str) -> None:
+    """Print what a successful compile has to say, in the form of the command's ``--format``."""
+    report(diagnostics, as_json=output_format == "json")
 
 
 def _split_names(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

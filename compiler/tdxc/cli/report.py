@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -15,18 +14,16 @@ from tdxc.render import Sources, diagnostic_data, render_diagnostics
 _SOURCE_LIMIT_BYTES = 1 << 20
 
 
-def report(diagnostics: Iterable[Diagnostic], sources: Sources | None = None) -> None:
-    """Write all diagnostics to standard error, as JSON lines when the running command has ``--format json``."""
+def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:
+    """Write diagnostics to standard error: as text with excerpts of the recipe, or one JSON object per line."""
     found = list(diagnostics)
-    if not found:
-        return
-    if _wants_json():
+    if as_json:
         import json
 
         for diagnostic in found:
             click.echo(json.dumps(diagnostic_data(diagnostic), ensure_ascii=False), err=True)
         return
-    text = render_diagnostics(found, sources or sources_below(recipe_root()))
+    text = render_diagnostics(found, sources_below(_last_root[0]))
     for line in text.splitlines():
         click.echo(_coloured(line), err=True)
     errors = sum(d.severity is Severity.ERROR for d in found)
@@ -49,11 +46,6 @@ def sources_below(root: Path) -> Sources:
     return read
 
 
-def recipe_root() -> Path:
-    """The folder that spans are relative to: set by the command that loaded a recipe, else the current one."""
-    return _last_root[0]
-
-
 def set_recipe_root(root: Path) -> None:
     """Remember the recipe's folder, for excerpts in whatever is reported from now on."""
     _last_root[0] = root
@@ -62,13 +54,9 @@ def set_recipe_root(root: Path) -> None:
 _last_root = [Path()]
 
 
-def _wants_json() -> bool:
-    return "json" in _format_arguments(sys.argv)
-
-
-def _format_arguments(argv: list[str]) -> list[str]:
-    values = [argument.partition("=")[2] for argument in argv if argument.startswith("--format=")]
-    return values + [value for flag, value in itertools.pairwise(argv) if flag == "--format"]
+def asks_for_json(argv: Sequence[str]) -> bool:
+    """Whether a command line has ``--format json``: known even of one that failed before or while it was parsed."""
+    return "--format=json" in argv or ("--format", "json") in itertools.pairwise(argv)
 
 
 def _coloured(line: str) -> str:

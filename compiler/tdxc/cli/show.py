@@ -17,7 +17,7 @@ ASPECTS = ("ir", "authored", "passes", "packages", "units", "boot", "kernel", "f
 @click.command("show")
 @click.argument("aspect", type=click.Choice(ASPECTS))
 @click.argument("recipe", metavar="RECIPE")
-@profile_option
+@profile_option()
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="For `boot`: also draw the graph here.")
 @format_option("text", "json")
 def command(aspect: str, recipe: str, profiles: tuple[str, ...], svg: Path | None, output_format: str) -> None:
