@@ -40,13 +40,15 @@ def image(**fields: Any) -> ResolvedImage:
         "span": at(1),
         "name": "test",
         "base": Base(distribution=Distribution.DEBIAN, release="trixie"),
-        "kernel": ResolvedKernel(source=KernelSource.DISTRIBUTION, package="linux-image-cloud-amd64", cmdline=()),
+        "kernel": ResolvedKernel(
+            span=at(1), source=KernelSource.DISTRIBUTION, package="linux-image-cloud-amd64", cmdline=()
+        ),
         "init": "systemd",
         "default_target": "minimal.target",
         "firmware": "ovmf",
         "locale": "",
         "docs": False,
-        "network": ResolvedNetwork(vsock=False, backend=NetworkBackend.NETWORKD, resolver=False),
+        "network": ResolvedNetwork(span=at(1), vsock=False, backend=NetworkBackend.NETWORKD, resolver=False),
         "authored_network": Network(),
         "authored_kernel": Kernel(),
         "policy": Policy(),
