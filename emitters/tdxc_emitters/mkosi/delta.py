@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import attrs
 from tdxc import quoting
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
-from tdxc.tree import Entry, FileTree, Origin, TreeDirectory
+from tdxc.tree import Entry, FileTree, Origin, TreeDirectory, TreeFile
 
-from tdxc_emitters.mkosi.project import EXTRA, SANDBOX, MkosiProject, MkosiSetting, PhaseScript
+from tdxc_emitters.mkosi.project import EXTRA, SANDBOX, MkosiProject, MkosiSetting, PhaseScript, Rule
 
 _GLOB = set("*?[]")
 
@@ -26,12 +26,11 @@ def delta(base: MkosiProject, variant: MkosiProject, *, profile: str) -> MkosiPr
     if removed:
         cause = Origin(span=SourceSpan(), cause=f"the profile '{profile}' has no use for these")
         settings += (MkosiSetting(section="Content", key="RemoveFiles", values=removed, is_list=True, origin=cause),)
-    known = set(base.rules)
     return MkosiProject(
         name=variant.name,
         settings=settings,
         scripts=tuple(_scripts(base, variant, profile)),
-        rules=tuple(rule for rule in variant.rules if rule not in known),
+        rules=tuple(_rules(base, variant, profile)),
         files=FileTree(dict(_files(base, variant))),
     )
 
@@ -79,6 +78,8 @@ def _scripts(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterato
                 fix="give the profile's script another name, or compile this variant alone: --profile " + profile,
             )
     for script in known.values():
+        if script.turned_off_by:
+            continue
         raise DiagnosticError.of(
             Code.E_EMIT,
             f"profile '{profile}' leaves out the {script.phase.value} script '{script.what}' of the image,"
@@ -86,6 +87,38 @@ def _scripts(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterato
             script.origin.span if script.origin else SourceSpan(),
             fix=f"compile this variant alone: --profile {profile}",
         )
+
+
+def _rules(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterator[Rule]:
+    """What the profile adds to the lists; a rule that the variant lacks is undone where that can be said."""
+    known, wanted = set(base.rules), set(variant.rules)
+    yield from (rule for rule in variant.rules if rule not in known)
+    switches = {script.turned_off_by for script in base.scripts} - {script.turned_off_by for script in variant.scripts}
+    yield from (Rule(list=switch, line="off") for switch in sorted(switches))
+    spoken_of = {(rule.list, _path_of(rule)) for rule in variant.rules}
+    for rule in base.rules:
+        if rule in wanted or rule.list.startswith("keep-") or (rule.list, _path_of(rule)) in spoken_of:
+            continue
+        if switches and rule.list.startswith("remove-"):
+            continue
+        entry = variant.files.entries.get(f"{EXTRA}{_path_of(rule)}")
+        if rule.list == "modes" and isinstance(entry, TreeFile):
+            yield attrs.evolve(rule, line=f"{'0755' if entry.executable else '0644'} {_path_of(rule)}")
+        elif rule.list == "owners" and isinstance(entry, TreeFile):
+            yield attrs.evolve(rule, line=f"root root {_path_of(rule)}")
+        elif rule.list != "modes":
+            raise DiagnosticError.of(
+                Code.E_EMIT,
+                f"profile '{profile}' takes '{rule.line}' out of rules/{rule.list}, which cannot be composed",
+                rule.origin.span if rule.origin else SourceSpan(),
+                fix=f"compile this variant alone: --profile {profile}",
+            )
+
+
+def _path_of(rule: Rule) -> str:
+    """The path that a rule of modes, owners or directories speaks of; other rules speak of their whole line."""
+    found = rule.line.find(" /")
+    return rule.line[found + 1 :] if rule.list in {"modes", "owners", "directories"} else rule.line
 
 
 def _files(base: MkosiProject, variant: MkosiProject) -> Iterator[tuple[str, Entry]]:

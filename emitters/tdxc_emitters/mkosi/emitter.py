@@ -9,6 +9,7 @@ from tdxc.tree import FileTree
 
 from tdxc_emitters.mkosi.alpine import alpine_scripts
 from tdxc_emitters.mkosi.cleanup import cleanup_scripts
+from tdxc_emitters.mkosi.debloat import debloat_rules, debloat_scripts
 from tdxc_emitters.mkosi.delta import delta
 from tdxc_emitters.mkosi.kernel_check import kernel_check_scripts
 from tdxc_emitters.mkosi.partitions import partition_files
@@ -36,9 +37,10 @@ def make_project(image: ResolvedImage, emitters: tuple[Emitter, ...] = ()) -> Mk
             *build_scripts(image),
             *recipe_scripts(image),
             *kernel_check_scripts(image),
+            *debloat_scripts(image),
             *cleanup_scripts(image),
         ),
-        rules=(*source_rules(image), *rootfs_rules(image)),
+        rules=(*source_rules(image), *rootfs_rules(image), *debloat_rules(image)),
         files=files,
     )
 

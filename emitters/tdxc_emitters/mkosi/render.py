@@ -24,6 +24,7 @@ fi
 
 _RULE_COMMENTS = {
     "suites": "Suites that packages come from, beside those of the release.",
+    "debloat-off": "Debloat is off where this file is present.",
     "directories": "Directories to make in the image: mode and path.",
     "modes": "Modes other than 0644 and 0755: mode and path.",
     "owners": "Owners other than root: user, group and path.",
@@ -31,7 +32,7 @@ _RULE_COMMENTS = {
     "keep-units": "Units that stay in the image.",
     "keep-paths": "Paths and patterns that stay in the image.",
     "keep-modules": "Kernel modules that stay in the image, with what they depend on.",
-    "remove-binaries": "Programs and patterns that go.",
+    "remove-binaries": "Programs, patterns and packages that go.",
     "remove-units": "Units and patterns that go.",
     "remove-paths": "Paths and patterns that go.",
     "remove-modules": "Kernel modules and patterns that go.",

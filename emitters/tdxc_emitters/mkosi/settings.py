@@ -114,7 +114,8 @@ def _content(image: ResolvedImage) -> Iterator[MkosiSetting]:
         yield from _list("BuildPackages", image.build_packages)
     yield _scalar("Content", "WithDocs", "yes" if image.docs else "no", origin)
     yield _scalar("Content", "WithRecommends", "no", origin)
-    yield _scalar("Content", "CleanPackageMetadata", "yes" if image.debloat.enabled else "no", origin)
+    cause = Origin(span=image.span, cause="debloat reads dpkg's database, and removes it last")
+    yield _scalar("Content", "CleanPackageMetadata", "no", cause)
     if image.locale:
         yield _scalar("Content", "Locale", quoting.mkosi_value(image.locale, span=image.span, what="locale"), origin)
     words = tuple(

@@ -11,10 +11,15 @@ from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import (
     Blob,
     CompiledImage,
+    DebloatKind,
+    Directory,
     File,
+    KeepDecision,
     KernelArgument,
     OutputTarget,
     Package,
+    RemoveDecision,
+    ResolvedDebloat,
     ResolvedImage,
     Script,
     ScriptPhase,
@@ -134,3 +139,83 @@ def test_targets_of_a_profile_have_their_own_manifest() -> None:
     tree = variant_of(resolved_image(), output_targets=(target,))
     assert '"platform": "azure"' in tree.text(f"{PROFILE}/measurement/manifest.json")
     assert '"platform": "qemu"' in tree.text("measurement/manifest.json")
+
+
+def rules_of(tree: FileTree) -> dict[str, list[str]]:
+    folder = f"{PROFILE}/rules/"
+    return {path.removeprefix(folder): tree.text(path).splitlines()[1:] for path in tree if path.startswith(folder)}
+
+
+def debloated(*kept: str) -> ResolvedDebloat:
+    unit = DebloatKind.UNIT
+    return ResolvedDebloat(
+        span=SPAN,
+        enabled=True,
+        keep=tuple(KeepDecision(span=SPAN, kind=unit, name=name, reason="test") for name in kept),
+        remove=(RemoveDecision(span=SPAN, kind=unit, name="*", reason="test"),),
+    )
+
+
+def test_profile_keeps_more() -> None:
+    tree = variant_of(resolved_image(debloat=debloated("a.service")), debloat=debloated("a.service", "b.service"))
+    assert rules_of(tree) == {"keep-units": ["b.service"]}
+    assert tree.text("rules/keep-units").splitlines()[1:] == ["a.service"]
+
+
+def test_profile_turns_debloat_off() -> None:
+    off = ResolvedDebloat(span=SPAN, enabled=False)
+    tree = variant_of(resolved_image(debloat=debloated("a.service")), debloat=off)
+    assert rules_of(tree) == {"debloat-off": ["off"]}
+
+
+def test_profile_turns_debloat_on() -> None:
+    tree = variant_of(resolved_image(), debloat=debloated("a.service"))
+    assert rules_of(tree) == {"keep-units": ["a.service"], "remove-units": ["*"]}
+    assert "scripts/50-finalize-debloat.sh" in files_of(tree)
+
+
+def test_variant_that_removes_less_is_refused() -> None:
+    less = attrs.evolve(debloated("a.service"), remove=())
+    with pytest.raises(DiagnosticError) as caught:
+        variant_of(resolved_image(debloat=debloated("a.service")), debloat=less)
+    assert caught.value.diagnostics[0].code is Code.E_EMIT
+
+
+def key_file(**fields: Any) -> File:
+    return File(span=SPAN, path="/etc/key", content=Blob.of(b"k"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "rules"),
+    [
+        ({"mode": 0o600}, {"mode": 0o640}, {"modes": ["0640 /etc/key"]}),
+        ({"mode": 0o600}, {"mode": 0o644}, {"modes": ["0644 /etc/key"]}),
+        ({"mode": 0o4700}, {"mode": 0o755}, {"modes": ["0755 /etc/key"]}),
+        ({"owner": "app"}, {}, {"owners": ["root root /etc/key"]}),
+        ({"owner": "app"}, {"owner": "web"}, {"owners": ["web root /etc/key"]}),
+    ],
+)
+def test_other_mode_or_owner_is_said_again(
+    below: dict[str, Any], above: dict[str, Any], rules: dict[str, list[str]]
+) -> None:
+    image = resolved_image(files=(key_file(**below),))
+    script = ("owner" in below) == ("owner" in above)
+    if not script:
+        with pytest.raises(DiagnosticError):
+            variant_of(image, files=(key_file(**above),))
+        return
+    tree = variant_of(image, files=(key_file(**above),))
+    found = {
+        path.rpartition("/")[2]: tree.text(path).splitlines()[1:]
+        for path in tree
+        if path.startswith(f"{PROFILE}/rules")
+    }
+    assert found == rules
+
+
+def test_directory_that_a_variant_lacks_is_refused() -> None:
+    image = resolved_image(directories=(Directory(span=SPAN, path="/srv/a"),))
+    with pytest.raises(DiagnosticError) as caught:
+        variant_of(image, directories=())
+    assert caught.value.diagnostics[0].code is Code.E_EMIT
+    assert caught.value.diagnostics[0].span == SPAN
