@@ -76,8 +76,8 @@ class PhaseScript:
     ``body`` is shell text without the head that every script has; ``inside`` runs it in the image rather than beside
     it. Where the body reads ``$layer``, that is the folder of the tree or profile that the script belongs to, and
     ``attachments`` are files below it. ``shell`` is ``bash`` except where an image has only ``sh``. A script that
-    ``adds_up`` may differ in a profile: both run. A rule in the list ``turned_off_by``, which the script looks for, lets
-    a profile do without it.
+    ``adds_up`` may differ in a profile: both run. A rule in the list ``turned_off_by``, which the script looks for,
+    lets a profile do without it.
     """
 
     phase: Phase
