@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +59,7 @@ def write_tree(tree: FileTree, dest: Path, *, force: bool = False) -> WriteRepor
 
 def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force: bool) -> WriteReport:
     old = _read_record(dest)
-    on_disk = {path: _fingerprint_on_disk(dest, path, old) for path in {*old, *fingerprints}}
+    on_disk = {path: _fingerprint_on_disk(dest, path, old) for path in {*old, *fingerprints}} if dest.exists() else {}
     if not force:
         _refuse_modified(dest, old, on_disk, fingerprints)
     changed = tuple(path for path in sorted(fingerprints) if on_disk.get(path) != fingerprints[path])
@@ -71,8 +72,9 @@ def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force
         staging.chmod(0o755)
         if dest.exists():
             _link_survivors(dest, staging, {*changed, *removed, RECORD})
+        known: set[str] = set()
         for path in (*changed, RECORD):
-            _write_entry(staging, path, tree[path])
+            _write_entry(staging, path, tree[path], known)
         _sync_tree(staging)
         _exchange(staging, dest)
     finally:
@@ -121,16 +123,22 @@ def _fingerprint(entry: Entry) -> str:
 def _fingerprint_on_disk(dest: Path, relative: str, old: Mapping[str, str]) -> str:
     """Empty when nothing is at the path but perhaps a folder that holds only what the last compile wrote."""
     path = dest / relative
-    if path.is_symlink():
+    try:
+        status = path.lstat()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return ""
+        raise
+    if stat.S_ISLNK(status.st_mode):
         return f"link {path.readlink()}"
-    if path.is_dir():
+    if stat.S_ISDIR(status.st_mode):
         only_ours = any(path.iterdir()) and all(
             below.relative_to(dest).as_posix() in old for below in path.rglob("*") if not below.is_dir()
         )
         return "" if only_ours else "directory"
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         return ""
-    mode = "0755" if path.stat().st_mode & 0o100 else "0644"
+    mode = "0755" if status.st_mode & 0o100 else "0644"
     return f"{mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
@@ -175,20 +183,41 @@ def _copy_folders(dest: Path, staging: Path, relative: Path) -> None:
             shutil.copymode(dest / folder, staging / folder)
 
 
-def _write_entry(staging: Path, relative: str, entry: Entry) -> None:
-    path = staging / relative
-    for folder in reversed(path.relative_to(staging).parents):
-        if not (staging / folder).exists():
+def _write_entry(staging: Path, relative: str, entry: Entry, known: set[str]) -> None:
+    """Write into a tree that nobody else knows of yet; ``known`` are the folders that are there.
+
+    The paths of files are joined as text, since pathlib takes longer than the writing.
+    """
+    folder = relative.rpartition("/")[0]
+    if folder not in known:
+        _make_folders(staging, folder, known)
+    if isinstance(entry, TreeLink):
+        (staging / relative).symlink_to(entry.target)
+    elif isinstance(entry, TreeDirectory):
+        _make_folders(staging, relative, known)
+    else:
+        _write_file(f"{staging}/{relative}", entry.data, 0o755 if entry.executable else 0o644)
+
+
+def _make_folders(staging: Path, relative: str, known: set[str]) -> None:
+    path = Path(relative)
+    for folder in (*reversed(path.parents), path):
+        if str(folder) not in known and not (staging / folder).exists():
             (staging / folder).mkdir()
             (staging / folder).chmod(0o755)
-    if isinstance(entry, TreeLink):
-        path.symlink_to(entry.target)
-    elif isinstance(entry, TreeDirectory):
-        path.mkdir(exist_ok=True)
-        path.chmod(0o755)
-    else:
-        path.write_bytes(entry.data)
-        path.chmod(0o755 if entry.executable else 0o644)
+        known.add(str(folder))
+
+
+def _write_file(path: str, data: bytes, mode: int) -> None:
+    """A new file with exactly this mode, whatever the umask."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_tree(root: Path) -> None:
