@@ -11,6 +11,7 @@ from tdxc.passes.debloat import DebloatImage
 from tdxc.passes.expand_modules import ExpandModules
 from tdxc.passes.harden_services import HardenServices
 from tdxc.passes.init_priority import InitPriority
+from tdxc.passes.lower_network import LowerNetwork
 from tdxc.passes.order_units import OrderUnits
 from tdxc.passes.render_templates import RenderTemplates
 from tdxc.passes.reproducibility import MakeReproducible
@@ -26,6 +27,7 @@ AUTHORED_PASSES: tuple[Pass[AuthoredImage], ...] = (
 
 RESOLVED_PASSES: tuple[Pass[ResolvedImage], ...] = (
     ResolveKernel(),  # decides the command line, which the passes behind it read
+    LowerNetwork(),  # adds units and files
     InitPriority(),  # adds runtime-init and makes every service wait for it
     HardenServices(),  # after the last pass that adds services
     OrderUnits(),  # sees every dependency, including the injected ones
