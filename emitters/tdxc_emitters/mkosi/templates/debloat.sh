@@ -46,6 +46,7 @@ files_of() {
     local list path
     # shellcheck disable=SC2231 # $1 is a pattern
     for list in var/lib/dpkg/info/$1.list var/lib/dpkg/info/$1:*.list; do
+        [[ -f $list ]] || continue # a plain name is no pattern, so it stands here even without such a package
         while IFS= read -r path; do
             if [[ -e .$path || -L .$path ]] && [[ ! -d .$path || -L .$path ]]; then
                 echo "$path"
