@@ -6,10 +6,10 @@ They may hold a password, so they travel in files that only the user can read, n
 
 from __future__ import annotations
 
+import http.client
 import re
 import shutil
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +20,8 @@ DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Where the package ``debian-archive-keyring`` puts its keys, on Debian and Ubuntu alike."""
 
 _TAKEN_OVER = re.compile(
-    r"^Acquire::(?:(?:https?|ftp)::(?:Proxy|Timeout|Verify-Peer|Verify-Host|Pipeline-Depth|User-Agent|No-Cache|Dl-Limit)\b"
-    r"|Retries\b|Check-Valid-Until\b|Check-Date\b|Max-ValidTime\b|ForceIPv[46]\b|Queue-Mode\b)",
+    r"^Acquire::(?:(?:https?|ftp)::(?:Proxy|Timeout|Verify-Peer|Verify-Host|Pipeline-Depth|User-Agent|No-Cache|Dl-Limit)"
+    r"|Retries|Check-Valid-Until|Check-Date|Max-ValidTime|ForceIPv[46]|Queue-Mode)(?![\w-])",
     re.IGNORECASE,
 )
 _OPTION = re.compile(r'^(?P<key>\S+) "(?P<value>.*)";$')
@@ -104,9 +104,9 @@ def fetchable(url: str, options: Mapping[str, str] | None = None) -> bool:
     if proxies.get(scheme) == "DIRECT":
         del proxies[scheme]
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme is checked above
     try:
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme is checked above
         with opener.open(request, timeout=_PROBE_TIMEOUT_S) as answer:
             return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False

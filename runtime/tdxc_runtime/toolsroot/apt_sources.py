@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
+from tdxc.diagnostics import Code, DiagnosticError
 
 MIRROR_VARIABLE = "TDXVM_MIRROR"
 """Environment variable: the mirror to take packages from, where the command line names none."""
 
 _ONE_LINE = re.compile(r"^\s*deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>.*)$")
+_MIRROR_URI = re.compile(r"(?:(?:https?|ftp)://[^\s/]+(?:/\S*)?|(?:file|copy):/\S*)")
 _FLOATING = {"debian": ("stable", "oldstable", "testing", "unstable", "sid"), "ubuntu": ("devel",)}
 
 
@@ -56,17 +58,28 @@ def find_mirror(
 ) -> Mirror | None:
     """The mirror to use: the argument, else ``TDXVM_MIRROR``, else what the host's apt uses for that distribution.
 
-    None when none of them says: the tools' own default applies then.
+    None when none of them says: the tools' own default applies then. Raises DiagnosticError (E_VALUE) for a mirror
+    that is not a URL that apt takes.
     """
     environ = os.environ if environ is None else environ
     if explicit:
-        return Mirror(uri=explicit, origin="the mirror option")
+        return _named_mirror(explicit, "the mirror option")
     if environ.get(MIRROR_VARIABLE):
-        return Mirror(uri=environ[MIRROR_VARIABLE], origin=f"the environment variable {MIRROR_VARIABLE}")
+        return _named_mirror(environ[MIRROR_VARIABLE], f"the environment variable {MIRROR_VARIABLE}")
     release = os_release(etc)
     if release.get("ID") != distribution:
         return None
     return host_mirror(tuple(read_sources(etc / "apt")), distribution, release.get("VERSION_CODENAME", ""), etc)
+
+
+def _named_mirror(uri: str, origin: str) -> Mirror:
+    if not _MIRROR_URI.fullmatch(uri):
+        raise DiagnosticError.of(
+            Code.E_VALUE,
+            f"{uri!r}, from {origin}, is not the URL of a mirror",
+            fix="write it like https://host/debian, or file:/folder",
+        )
+    return Mirror(uri=uri, origin=origin)
 
 
 def host_mirror(entries: tuple[SourceEntry, ...], distribution: str, codename: str, etc: Path) -> Mirror | None:

@@ -20,7 +20,7 @@ PACKAGES: tuple[str, ...] = (
     "apt", "debian-archive-keyring", "ubuntu-archive-keyring", "ca-certificates", "gpgv", "openssl",
     "kmod", "cpio", "zstd", "xz-utils", "tar", "acl", "attr", "procps",
     "dosfstools", "mtools", "e2fsprogs", "btrfs-progs", "xfsprogs", "erofs-utils", "squashfs-tools", "fdisk",
-    "cryptsetup-bin", "python3-cryptography", "mount",
+    "cryptsetup-bin", "python3-cryptography", "mount", "uidmap",
     # checkers of what the compiler emits
     "nftables", "shellcheck",
     # the virtual machine that boots it

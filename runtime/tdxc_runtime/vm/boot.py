@@ -80,7 +80,7 @@ def boot(
         launch = _prepare(machine, tools, stack, progress)
         running = stack.enter_context(launch.start(stdin=subprocess.PIPE))
         assert running.popen.stdout is not None  # noqa: S101 - start() gives pipes unless interactive
-        console = Console(running.popen.stdout, on_line)
+        console = Console(running.popen.stdout.fileno(), on_line)
         yield VirtualMachine(
             console=console, accelerator=launch.accelerator, qemu=launch.tools.description, running=running
         )

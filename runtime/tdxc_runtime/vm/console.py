@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import IO
 
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError, Note
@@ -27,15 +26,16 @@ class ConsoleLine:
 
 
 class Console:
-    """Reads a byte stream in a thread of its own; ``on_line`` is called there."""
+    """Reads a file descriptor, of which it keeps a copy, in a thread of its own; ``on_line`` is called there."""
 
-    def __init__(self, stream: IO[bytes], on_line: Callable[[ConsoleLine], None] | None = None) -> None:
-        self._stream = stream
+    def __init__(self, descriptor: int, on_line: Callable[[ConsoleLine], None] | None = None) -> None:
+        self._descriptor = os.dup(descriptor)
         self._on_line = on_line
         self._started = time.monotonic()
         self._lines: list[ConsoleLine] = []
         self._partial = ""
         self._next = 0
+        self._offset = 0  # how much of the next line has been matched while it was not complete yet
         self._ended = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, name="console", daemon=True)
@@ -73,11 +73,15 @@ class Console:
 
     def _search(self, wanted: re.Pattern[str]) -> re.Match[str] | None:
         while self._next < len(self._lines):
-            match = wanted.search(self._lines[self._next].text)
+            match = wanted.search(self._lines[self._next].text, self._offset)
             self._next += 1
+            self._offset = 0
             if match:
                 return match
-        return wanted.search(self._partial) if self._partial else None
+        match = wanted.search(self._partial, self._offset) if self._partial else None
+        if match:
+            self._offset = match.end()
+        return match
 
     def _failure(self, message: str) -> DiagnosticError:
         shown = [line.text for line in self._lines[-_SHOWN_LINES:]]
@@ -92,8 +96,9 @@ class Console:
 
     def _read(self) -> None:
         splitter = LineSplitter()
-        while data := os.read(self._stream.fileno(), 65536):
+        while data := os.read(self._descriptor, 65536):
             self._add(splitter.feed(data), splitter.pending)
+        os.close(self._descriptor)
         self._add(splitter.rest(), "")
         with self._changed:
             self._ended = True
