@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from .differences import Difference, Subject, Topic, text_of, topic_of_predicted
-from .events import EventType, PredictedEvent
-from .logs.data import ImageLoadData, parse_event_data
-from .logs.describe import describe
-from .logs.model import LogEvent
+from tdxc_runtime.measure.differences import Difference, Subject, Topic, text_of, topic_of_predicted
+from tdxc_runtime.measure.events import EventType, PredictedEvent
+from tdxc_runtime.measure.logs.data import ImageLoadData, parse_event_data
+from tdxc_runtime.measure.logs.describe import describe
+from tdxc_runtime.measure.logs.model import LogEvent
 
 # Words that people and tools add to a kernel's command line, most of them to look for a fault.
 USUAL_WORDS = (

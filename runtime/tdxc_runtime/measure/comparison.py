@@ -7,13 +7,13 @@ from typing import TypeAlias
 
 import attrs
 
-from .checks import Check
-from .differences import Difference, differences
-from .events import Algorithm, PredictedEvent, Register, Variant, replay, variants
-from .logs import LogEvent, describe
-from .manifest import Manifest
-from .manifest_json import origin_to_json
-from .replay import start_value
+from tdxc_runtime.measure.checks import Check
+from tdxc_runtime.measure.differences import Difference, differences
+from tdxc_runtime.measure.events import Algorithm, PredictedEvent, Register, Variant, replay, variants
+from tdxc_runtime.measure.logs import LogEvent, describe
+from tdxc_runtime.measure.manifest import Manifest
+from tdxc_runtime.measure.manifest_json import origin_to_json
+from tdxc_runtime.measure.replay import start_value
 
 LoggedEvents: TypeAlias = Mapping[Register, Sequence[LogEvent]]
 

@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 import attrs
 
-from .events import Algorithm, EventType, PredictedEvent, Register
-from .logs.data import Text, VariableData, parse_event_data
-from .logs.describe import TAG_INITRD, TAG_LOAD_OPTIONS
-from .logs.model import LogEvent
+from tdxc_runtime.measure.events import RTMR2, Algorithm, EventType, PredictedEvent, Register
+from tdxc_runtime.measure.logs.data import Text, VariableData, parse_event_data
+from tdxc_runtime.measure.logs.describe import TAG_INITRD, TAG_LOAD_OPTIONS
+from tdxc_runtime.measure.logs.model import LogEvent
 
 # Beyond this many differing events a closer look costs quadratic time and tells nobody anything.
 _MAX_ALIGNED = 400
@@ -80,7 +80,9 @@ def topic_of_logged(event: LogEvent) -> Topic:
 
 def topic_of_predicted(event: PredictedEvent) -> Topic:
     """The same for a predicted event."""
-    if event.event_type == EventType.EV_EVENT_TAG and event.register.index in {2, 9}:
+    if event.event_type == EventType.EV_EVENT_TAG and event.origin.section == ".profile":
+        return Subject.PARAMETER, ""
+    if event.event_type == EventType.EV_EVENT_TAG and event.register in {RTMR2, Register.pcr(9)}:
         is_initrd = event.origin.section in {".initrd", "initrd"} or "initrd" in event.description
         return (Subject.INITRD if is_initrd and event.data is None else Subject.LOAD_OPTIONS), ""
     if event.event_type == EventType.EV_IPL:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from .events import (
+from tdxc_runtime.measure.events import (
     MRTD,
     RTMR0,
     RTMR1,

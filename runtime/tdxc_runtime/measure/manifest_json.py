@@ -15,7 +15,7 @@ from typing import cast
 
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
-from .events import (
+from tdxc_runtime.measure.events import (
     Algorithm,
     Alternative,
     Alternatives,
@@ -25,7 +25,7 @@ from .events import (
     Register,
     RegisterKind,
 )
-from .manifest import TD_REGISTERS, Endorsement, ExpectedValue, Manifest, Platform
+from tdxc_runtime.measure.manifest import TD_REGISTERS, Endorsement, ExpectedValue, Manifest, Platform
 
 SCHEMA_VERSION = 1
 JSON_DATA_LIMIT = 16384

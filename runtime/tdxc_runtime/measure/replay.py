@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
-from .events import RTMR0, RTMR1, RTMR2, RTMR3, Algorithm, EventType, Register, RegisterKind, extend
-from .logs.model import EventLog, LogEvent, LogKind
+from tdxc_runtime.measure.events import RTMR0, RTMR1, RTMR2, RTMR3, Algorithm, EventType, Register, RegisterKind, extend
+from tdxc_runtime.measure.logs.model import EventLog, LogEvent, LogKind
 
 RegisterValues: TypeAlias = Mapping[tuple[Register, Algorithm], bytes]
 

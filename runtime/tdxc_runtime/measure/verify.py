@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from .causes import Cause, likely_causes
-from .checks import Check, NotChecked, all_ok
-from .comparison import LoggedEvents, RegisterMismatch, compare_register, logged_to_json
-from .differences import Difference
-from .events import Algorithm, PredictedEvent, Register, RegisterKind, extend, variants
-from .logs import EventLog, LogEvent, LogKind, describe, inconsistencies, is_checkable
-from .manifest import TD_REGISTERS, Manifest, State
-from .quotes import Quote, QuoteVerification, TdBody, TdReport, check_td_report
-from .replay import RegisterValues, replay_events, replay_log
+from tdxc_runtime.measure.causes import Cause, likely_causes
+from tdxc_runtime.measure.checks import Check, NotChecked, all_ok
+from tdxc_runtime.measure.comparison import LoggedEvents, RegisterMismatch, compare_register, logged_to_json
+from tdxc_runtime.measure.differences import Difference
+from tdxc_runtime.measure.events import Algorithm, PredictedEvent, Register, RegisterKind, extend, variants
+from tdxc_runtime.measure.logs import EventLog, LogEvent, LogKind, describe, inconsistencies, is_checkable
+from tdxc_runtime.measure.manifest import TD_REGISTERS, Manifest, State
+from tdxc_runtime.measure.quotes import Quote, QuoteVerification, TdBody, TdReport, check_td_report
+from tdxc_runtime.measure.replay import RegisterValues, replay_events, replay_log
 
 _SHOWN = 24
 # systemd-pcrphase and its siblings extend PCR 11 behind the firmware's log: systemd-pcrphase.service(8).

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from tdxc_runtime.measure.events import Algorithm, EventType
-
-from .data import VariableData, parse_event_data
-from .model import LogEvent
+from tdxc_runtime.measure.logs.data import VariableData, parse_event_data
+from tdxc_runtime.measure.logs.model import LogEvent
 
 HASHED_DATA_TYPES = frozenset(
     {

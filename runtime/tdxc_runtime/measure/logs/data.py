@@ -20,8 +20,7 @@ from tdxc.diagnostics import Code, DiagnosticError
 
 from tdxc_runtime.measure.cursor import Cursor
 from tdxc_runtime.measure.events import EventType
-
-from .device_path import device_path_text, utf16_text
+from tdxc_runtime.measure.logs.device_path import device_path_text, utf16_text
 
 GPT_HEADER_SIZE = 92
 GPT_ENTRY_SIZE = 128

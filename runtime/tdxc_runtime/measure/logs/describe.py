@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tdxc_runtime.measure.events import EventType
-
-from .data import (
+from tdxc_runtime.measure.logs.data import (
     EventData,
     GptData,
     ImageLoadData,
@@ -14,7 +13,7 @@ from .data import (
     VariableData,
     parse_event_data,
 )
-from .model import LogEvent
+from tdxc_runtime.measure.logs.model import LogEvent
 
 # Linux drivers/firmware/efi/libstub/efistub.h (INITRD_EVENT_TAG_ID, LOAD_OPTIONS_EVENT_TAG_ID) and systemd
 # src/fundamental/tpm-pcr.h / src/boot/measure.h (the stub's and loader's own tags).

@@ -17,8 +17,7 @@ from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
 from tdxc_runtime.measure.cursor import Cursor
 from tdxc_runtime.measure.events import Algorithm, EventType
-
-from .model import ALGORITHM_IDS, EventLog, LogEvent, LogFault, LogFormat, LogKind, register_of
+from tdxc_runtime.measure.logs.model import ALGORITHM_IDS, EventLog, LogEvent, LogFault, LogFormat, LogKind, register_of
 
 MAX_LOG_SIZE = 4 * 1024 * 1024
 SPEC_ID_SIGNATURE = b"Spec ID Event03\0"

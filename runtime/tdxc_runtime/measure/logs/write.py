@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tdxc_runtime.measure.events import Algorithm, EventType
-
-from .model import ALGORITHM_IDS, LogEvent
-from .parse import SPEC_ID_SIGNATURE
+from tdxc_runtime.measure.logs.model import ALGORITHM_IDS, LogEvent
+from tdxc_runtime.measure.logs.parse import SPEC_ID_SIGNATURE
 
 _IDENTIFIERS = {algorithm: identifier for identifier, algorithm in ALGORITHM_IDS.items()}
 

@@ -27,9 +27,9 @@ def emit_policy(manifest: Manifest, policy_format: PolicyFormat, *, name: str) -
 
     E_MEASUREMENT when the manifest does not determine enough, or the platform's registers do not fit the format.
     """
-    from .corim import emit_corim
-    from .objects import emit_dstack, emit_json, emit_trustee
-    from .texts import emit_go_tdx_guest, emit_maa
+    from tdxc_runtime.measure.policies.corim import emit_corim
+    from tdxc_runtime.measure.policies.objects import emit_dstack, emit_json, emit_trustee
+    from tdxc_runtime.measure.policies.texts import emit_go_tdx_guest, emit_maa
 
     match policy_format:
         case PolicyFormat.JSON:

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 
 from tdxc_runtime.measure.events import MRTD, Algorithm
 from tdxc_runtime.measure.manifest import Manifest
-
-from .accepted import AcceptedSet, is_about_pcrs, pcr_sets, td_sets
-from .cbor import Tag, Value, encode
+from tdxc_runtime.measure.policies.accepted import AcceptedSet, is_about_pcrs, pcr_sets, td_sets
+from tdxc_runtime.measure.policies.cbor import Tag, Value, encode
 
 _UNSIGNED_CORIM, _COMID = 501, 506
 _NI_ALGORITHMS = {Algorithm.SHA256: 1, Algorithm.SHA384: 7}

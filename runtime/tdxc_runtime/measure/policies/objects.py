@@ -15,8 +15,15 @@ from tdxc.diagnostics import Code, DiagnosticError
 
 from tdxc_runtime.measure.events import MRTD, RTMR0, RTMR1, RTMR2, Algorithm, Register
 from tdxc_runtime.measure.manifest import Manifest
-
-from .accepted import TD_REGISTERS, AcceptedSet, is_about_pcrs, omitted, pcr_sets, td_sets, values_of
+from tdxc_runtime.measure.policies.accepted import (
+    TD_REGISTERS,
+    AcceptedSet,
+    is_about_pcrs,
+    omitted,
+    pcr_sets,
+    td_sets,
+    values_of,
+)
 
 SCHEMA_VERSION = 1
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 from tdxc_runtime.measure.events import MRTD, RTMR0, RTMR1, RTMR2
 from tdxc_runtime.measure.manifest import Manifest
-
-from .accepted import AcceptedSet, omitted, td_sets
+from tdxc_runtime.measure.policies.accepted import AcceptedSet, omitted, td_sets
 
 # What QEMU and Google set for a Linux TD (bit 28); DEBUG, bit 0, is off. Hosts whose CPUs show PKS or PERFMON to the TD
 # set bits 30 and 63 as well.

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
-from .certificates import Chain, read_chain, verify_chain, verify_signature
-from .trust import TCB_SIGNING_NAME
+from tdxc_runtime.measure.quotes.certificates import Chain, read_chain, verify_chain, verify_signature
+from tdxc_runtime.measure.quotes.trust import TCB_SIGNING_NAME
 
 if TYPE_CHECKING:
     from cryptography import x509

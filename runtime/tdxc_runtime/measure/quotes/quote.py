@@ -14,8 +14,7 @@ import attrs
 from tdxc.diagnostics import Code
 
 from tdxc_runtime.measure.cursor import Cursor
-
-from .body import BODY_SIZE_1_0, BODY_SIZE_1_5, TdBody, read_body, write_body
+from tdxc_runtime.measure.quotes.body import BODY_SIZE_1_0, BODY_SIZE_1_5, TdBody, read_body, write_body
 
 MAX_QUOTE_SIZE = 256 * 1024
 HEADER_SIZE = 48

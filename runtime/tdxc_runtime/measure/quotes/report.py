@@ -15,8 +15,7 @@ from tdxc.diagnostics import Code
 
 from tdxc_runtime.measure.checks import Check
 from tdxc_runtime.measure.cursor import Cursor
-
-from .body import TdBody
+from tdxc_runtime.measure.quotes.body import TdBody
 
 REPORT_SIZE = 1024
 _TCB_INFO = slice(256, 256 + 239)

@@ -11,9 +11,9 @@ from typing import cast
 
 import attrs
 
-from .body import TdBody
-from .pck import PckTcb
-from .quote import EnclaveReport
+from tdxc_runtime.measure.quotes.body import TdBody
+from tdxc_runtime.measure.quotes.pck import PckTcb
+from tdxc_runtime.measure.quotes.quote import EnclaveReport
 
 UP_TO_DATE = "UpToDate"
 # From best to worst; a combination is as good as its worst part.

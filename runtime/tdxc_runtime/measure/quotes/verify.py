@@ -16,13 +16,12 @@ import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 
 from tdxc_runtime.measure.checks import Check, NotChecked, all_ok
-
-from .certificates import Chain, read_chain, verify_chain, verify_signature
-from .collateral import Collateral, verify_crl, verify_signed_json
-from .pck import PckTcb, parse_sgx_extension
-from .quote import CERTIFICATION_PCK_CHAIN, Quote, QuoteSignature
-from .tcb import UP_TO_DATE, TcbStatus, enclave_status, module_status, platform_status, worst
-from .trust import INTEL_SGX_ROOT_CA_KEY, PCK_CA_NAMES, PCK_LEAF_NAME
+from tdxc_runtime.measure.quotes.certificates import Chain, read_chain, verify_chain, verify_signature
+from tdxc_runtime.measure.quotes.collateral import Collateral, verify_crl, verify_signed_json
+from tdxc_runtime.measure.quotes.pck import PckTcb, parse_sgx_extension
+from tdxc_runtime.measure.quotes.quote import CERTIFICATION_PCK_CHAIN, Quote, QuoteSignature
+from tdxc_runtime.measure.quotes.tcb import UP_TO_DATE, TcbStatus, enclave_status, module_status, platform_status, worst
+from tdxc_runtime.measure.quotes.trust import INTEL_SGX_ROOT_CA_KEY, PCK_CA_NAMES, PCK_LEAF_NAME
 
 
 @attrs.frozen(kw_only=True)
