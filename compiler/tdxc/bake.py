@@ -8,6 +8,7 @@ Example::
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_LOCKFILE = Path("build/tdx.lock")
 DEFAULT_TREE = Path("build/mkosi")
 DEFAULT_OUTPUT = Path("build/output")
+DESCRIPTION = "image.json"
+"""The file in an output folder that says which recipe and profiles it was baked from."""
 
 Tell = Callable[[str], None]
 
@@ -126,6 +129,7 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         mirror=options.mirror,
         offline=options.offline,
         targets=tuple(target.name for target in variant.output_targets),
+        finish=lambda folder: _describe(folder, compilation.recipe_digest, variant),
         log=options.log,
         progress=options.progress,
         on_line=options.on_line,
@@ -139,6 +143,28 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         output=engine.bake(request),
         diagnostics=warnings,
     )
+
+
+def baked_digest(output: Path) -> str:
+    """The digest (hex) of the recipe that an output folder was baked from, empty when that cannot be told."""
+    try:
+        data = json.loads((output / DESCRIPTION).read_text(encoding="utf-8"))
+        return str(data["recipe_digest"]).removeprefix("sha256:")
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _describe(folder: Path, recipe_digest: str, variant: ResolvedImage) -> None:
+    """Leave beside the artifacts what they were made from."""
+    data = {
+        "image": variant.name,
+        "recipe_digest": f"sha256:{recipe_digest}",
+        "profiles": list(variant.profiles),
+        "targets": [target.name for target in variant.output_targets],
+        "units": sorted(unit.name for unit in variant.units),
+        "tdxvm": __version__,
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def lock_image(image: AuthoredImage, lockfile: Path = DEFAULT_LOCKFILE) -> LockFile:
