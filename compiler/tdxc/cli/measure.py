@@ -36,7 +36,7 @@ _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
               help="By QEMU's -kernel, or from a disk.")  # fmt: skip
 @click.option("--emit", type=click.Choice(POLICY_FORMATS), help="Print a verifier's policy instead of a table.")
 @click.option("--matrix", is_flag=True,
-              help="Measure all combinations of repeated --firmware, --qemu, --memory, --vcpus and --stub-variant.")  # fmt: skip
+              help="Measure all combinations of repeated options; --stub-variant is one, too.")  # fmt: skip
 @click.option("--stub-variant", "images", type=_EXISTING_FILE, multiple=True,
               help="For --matrix: the same image with another boot stub.")  # fmt: skip
 @format_option("table", "json")
