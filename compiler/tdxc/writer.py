@@ -8,21 +8,22 @@ has never written (mkosi's outputs and caches, a user's ``mkosi.local.conf``) st
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 from tdxc.tree import Entry, FileTree, TreeDirectory, TreeFile, TreeLink
+
+if TYPE_CHECKING:
+    import ctypes
 
 RECORD = ".tdxc/files.json"
 _RECORD_VERSION = 1
@@ -66,20 +67,34 @@ def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force
     removed = tuple(path for path in sorted(old) if path not in fingerprints and on_disk.get(path))
     if not changed and not removed and (dest / RECORD).exists() and old == dict(fingerprints):
         return WriteReport(unchanged=len(fingerprints))
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{dest.name}.tdxc-", dir=dest.parent))
+    place = _place(dest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staging = place.parent / f".{place.name[:50]}.tdxc-{os.urandom(6).hex()}"
+    staging.mkdir(mode=0o700)
     try:
         staging.chmod(0o755)
-        if dest.exists():
-            _link_survivors(dest, staging, {*changed, *removed, RECORD})
+        if place.exists():
+            _link_survivors(place, staging, {*changed, *removed, RECORD})
         known: set[str] = set()
         for path in (*changed, RECORD):
             _write_entry(staging, path, tree[path], known)
         _sync_tree(staging)
-        _exchange(staging, dest)
+        _exchange(staging, place)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _remove(staging)
     return WriteReport(written=changed, removed=removed, unchanged=len(fingerprints) - len(changed))
+
+
+def _place(dest: Path) -> Path:
+    """Where the folder itself is, behind any link; raises E_OUTPUT for one that this process stands in."""
+    place = dest.resolve()
+    if Path.cwd().is_relative_to(place):
+        raise DiagnosticError.of(
+            Code.E_OUTPUT,
+            f"'{dest}' is the current folder or above it, which cannot be replaced as a whole",
+            fix="name a folder below it, such as out, or run tdxc from elsewhere",
+        )
+    return place
 
 
 def _record(fingerprints: Mapping[str, str]) -> TreeFile:
@@ -180,7 +195,7 @@ def _copy_folders(dest: Path, staging: Path, relative: Path) -> None:
     for folder in (*reversed(relative.parents), relative):
         if not (staging / folder).exists():
             (staging / folder).mkdir()
-            shutil.copymode(dest / folder, staging / folder)
+            (staging / folder).chmod(stat.S_IMODE((dest / folder).stat().st_mode))
 
 
 def _write_entry(staging: Path, relative: str, entry: Entry, known: set[str]) -> None:
@@ -220,12 +235,18 @@ def _write_file(path: str, data: bytes, mode: int) -> None:
         os.close(descriptor)
 
 
+def _remove(staging: Path) -> None:
+    if staging.exists():
+        import shutil
+
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def _sync_tree(root: Path) -> None:
     """One sync of the file system that holds the tree: cheaper than one fsync for each of thousands of files."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor) != 0:
+        if _libc().syncfs(descriptor) != 0:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -236,12 +257,17 @@ def _exchange(staging: Path, dest: Path) -> None:
     if not dest.exists():
         staging.rename(dest)
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.renameat2(
-        _AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(dest), ctypes.c_uint(_RENAME_EXCHANGE)
-    )
-    if result != 0:
+    import ctypes
+
+    paths = (_AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(dest))
+    if _libc().renameat2(*paths, ctypes.c_uint(_RENAME_EXCHANGE)) != 0:
         number = ctypes.get_errno()
         raise OSError(
             number, os.strerror(number) if number != errno.EINVAL else "the file system cannot exchange folders"
         )
+
+
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
