@@ -26,6 +26,7 @@ def execute(text: str, path: Path, root: Path) -> dict[str, Any]:
     Raises E_SYNTAX for text that is no Python, what the recipe itself raises as DiagnosticError, and E_RECIPE at the
     recipe's innermost line for every other exception.
     """
+    linecache.checkcache()
     linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
     module = types.ModuleType(MODULE_NAME)
     module.__file__ = str(path)
@@ -38,13 +39,15 @@ def execute(text: str, path: Path, root: Path) -> dict[str, Any]:
             raise _syntax_error(error, path, root) from error
         except (Exception, SystemExit) as error:
             raise _recipe_error(error, path, root) from error
+        finally:
+            linecache.cache.pop(str(path), None)
     return dict(module.__dict__)
 
 
 @contextlib.contextmanager
 def importable(root: Path) -> Iterator[None]:
     """Make modules of the recipe's folder importable, and forget them and every trace of it afterwards."""
-    path, folder, bytecode, known = list(sys.path), Path.cwd(), sys.dont_write_bytecode, set(sys.modules)
+    path, folder, bytecode, known = list(sys.path), _working_folder(), sys.dont_write_bytecode, set(sys.modules)
     sys.path.insert(0, str(root))
     sys.dont_write_bytecode = True
     try:
@@ -53,10 +56,19 @@ def importable(root: Path) -> Iterator[None]:
     finally:
         sys.path[:] = path
         sys.dont_write_bytecode = bytecode
-        os.chdir(folder)
+        if folder is not None:
+            os.chdir(folder)
         for name in set(sys.modules) - known:
             if _is_of_recipe(name.partition(".")[0], root):
                 sys.modules.pop(name, None)
+
+
+def _working_folder() -> Path | None:
+    """The working directory; None when it was removed under us."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

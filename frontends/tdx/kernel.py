@@ -47,15 +47,19 @@ class Kernel:
         ``fragments`` are files of options in .config's own syntax. ``cmdline`` is added to the command line.
         """
         span = here()
-        options = tuple(
-            KconfigOption(name=name.removeprefix("CONFIG_"), value=option_value(name, value), span=span)
-            for name, value in sorted((config or {}).items())
-        )
-        names = [option.name for option in options]
-        for name in names:
-            if names.count(name) > 1:
+        options: dict[str, KconfigOption] = {}
+        for given, value in (config or {}).items():
+            name = given.removeprefix("CONFIG_")
+            if name in options:
                 raise DiagnosticError.of(Code.E_CONFLICT, f"Kernel.tdx() gives the option {name} twice", span)
-        node = KernelNode(version=version, package=package or "", cmdline=cmdline, config=options, span=span)
+            options[name] = KconfigOption(name=name, value=option_value(name, value), span=span)
+        node = KernelNode(
+            version=version,
+            package=package or "",
+            cmdline=cmdline,
+            config=tuple(options[name] for name in sorted(options)),
+            span=span,
+        )
         return cls(node, None if config_file is None else str(config_file), tuple(map(str, fragments)), outside)
 
     def freeze(self, root: Path) -> KernelNode:
