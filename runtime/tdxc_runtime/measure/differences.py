@@ -81,7 +81,7 @@ def topic_of_logged(event: LogEvent) -> Topic:
 def topic_of_predicted(event: PredictedEvent) -> Topic:
     """The same for a predicted event."""
     if event.event_type == EventType.EV_EVENT_TAG and event.origin.section == ".profile":
-        return Subject.PARAMETER, ""
+        return Subject.OTHER, ""
     if event.event_type == EventType.EV_EVENT_TAG and event.register in {RTMR2, Register.pcr(9)}:
         is_initrd = event.origin.section in {".initrd", "initrd"} or "initrd" in event.description
         return (Subject.INITRD if is_initrd and event.data is None else Subject.LOAD_OPTIONS), ""

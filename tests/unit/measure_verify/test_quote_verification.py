@@ -1,9 +1,11 @@
+import base64
 import datetime
 import functools
 import json
 
 import attrs
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.quotes import QuoteVerification, parse_collateral, parse_quote, verify_quote
 from tdxc_runtime.measure.quotes.pck import parse_sgx_extension
@@ -269,3 +271,13 @@ def test_a_preproduction_quote_does_not() -> None:
     at = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
     result = verify_quote(parse_quote(vector("cc-trusted-api/quote.bin"), name="quote"), name="quote", at=at)
     assert list(failed(result)) == ["certificate chain"]
+
+
+def test_a_certificate_of_an_unknown_version_is_not_readable() -> None:
+    """The version is the integer in ``[0] { INTEGER }`` at the start of the certificate's inner part."""
+    der = bytearray(pki.world().root.certificate.public_bytes(Encoding.DER))
+    position = der.index(b"\xa0\x03\x02\x01\x02") + 4
+    der[position] = 6
+    text = base64.encodebytes(bytes(der)).decode()
+    pem = f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n".encode()
+    assert "certificate chain" in failed(check(pki.quote(pem=pki.world().pck.pem + pem)))

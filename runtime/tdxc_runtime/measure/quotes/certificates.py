@@ -60,7 +60,6 @@ def read_chain(pem: bytes, *, name: str, code: Code, what: str) -> Chain:
     import warnings
 
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
 
     data = pem.rstrip(b"\0")
     if len(data) > MAX_PEM_SIZE:
@@ -69,11 +68,28 @@ def read_chain(pem: bytes, *, name: str, code: Code, what: str) -> Chain:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of certificates that bend the rules; the checks decide, not a warning
             found = tuple(_read(c) for c in x509.load_pem_x509_certificates(data)[: MAX_CHAIN + 1])
-    except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.DuplicateExtension, OverflowError) as error:
+    except malformed_errors() as error:
         raise _error(f"{what} cannot be read: {error}", name, code) from None
     if not 2 <= len(found) <= MAX_CHAIN:
         raise _error(f"{what} has {len(found)} certificates where 2 to {MAX_CHAIN} are expected", name, code)
     return Chain(certificates=found)
+
+
+def malformed_errors() -> tuple[type[Exception], ...]:
+    """What ``cryptography`` raises while it reads certificates and revocation lists that are not well formed."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    lookups = (KeyError, x509.AttributeNotFound, x509.ExtensionNotFound)
+    return (
+        ValueError,
+        TypeError,
+        OverflowError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        *lookups,
+    )
 
 
 def _error(message: str, name: str, code: Code) -> DiagnosticError:
@@ -125,12 +141,12 @@ def point_of(key: EllipticCurvePublicKey) -> bytes:
 def is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
     """Whether the issuer's name and key match: the signature verifies."""
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     child, parent = x509.load_der_x509_certificate(certificate.der), x509.load_der_x509_certificate(issuer.der)
     try:
         child.verify_directly_issued_by(parent)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 

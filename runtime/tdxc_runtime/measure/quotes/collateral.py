@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
-from tdxc_runtime.measure.quotes.certificates import Chain, read_chain, verify_chain, verify_signature
+from tdxc_runtime.measure.quotes.certificates import Chain, malformed_errors, read_chain, verify_chain, verify_signature
 from tdxc_runtime.measure.quotes.trust import TCB_SIGNING_NAME
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def verify_crl(crl: RevocationList, issuer_key: bytes, issuer: str, *, at: datet
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), issuer_key)
         valid = x509.load_der_x509_crl(crl.der).is_signature_valid(key)
-    except (ValueError, TypeError):
+    except malformed_errors():
         valid = False
     if not valid:
         faults.append("its signature does not verify")
@@ -188,7 +188,7 @@ class _Reader:
             else:
                 crl = x509.load_der_x509_crl(_decode(text))
             return _read_crl(crl)
-        except (ValueError, TypeError) as error:
+        except malformed_errors() as error:
             self.fail(f"'{key}' is not a certificate revocation list: {error}")
 
 
