@@ -6,7 +6,8 @@ registers. Whatever is missing makes events pending; whatever is unknown (a stub
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import attrs
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, SourceSpan
@@ -34,10 +35,9 @@ from .firmware.load import (
     read_firmware,
     unsigned_warning,
 )
-from .firmware.mrtd import mrtd
 from .firmware.tdvf import firmware_error
 from .firmware.traits import FIRST_WITH_HIGH_MMCONFIG, FirmwareTraits
-from .machine import GIB, QemuVersion
+from .machine import GIB, GuestMachine, QemuVersion
 from .manifest import Endorsement, Manifest, Platform
 from .payload import Payload, measure_payload
 from .platforms import platform_rules
@@ -83,7 +83,7 @@ class Surroundings:
 
 def predict(request: MeasurementRequest) -> Measurement:
     """Predict a boot. Raises ``DiagnosticError``: E_MEASUREMENT, E_ARTIFACT, E_FIRMWARE or E_BACKEND_…"""
-    _check(request)
+    check_request(request)
     surroundings = read_surroundings(request)
     secure_boot = secure_boot_state(request, surroundings.firmware)
     with open_artifact(request.artifact, request.disk) as artifact:
@@ -92,8 +92,8 @@ def predict(request: MeasurementRequest) -> Measurement:
         return assemble(request, surroundings, artifact, payload)
 
 
-def _check(request: MeasurementRequest) -> None:
-    """Refuse requests that contradict themselves."""
+def check_request(request: MeasurementRequest) -> None:
+    """Refuse requests that contradict themselves: E_MEASUREMENT."""
     if request.platform is not Platform.QEMU and request.boot is BootMode.DIRECT:
         raise DiagnosticError.of(
             Code.E_MEASUREMENT,
@@ -103,26 +103,38 @@ def _check(request: MeasurementRequest) -> None:
         )
 
 
-def read_surroundings(request: MeasurementRequest) -> Surroundings:
+@attrs.frozen(kw_only=True)
+class Readers:
+    """How surroundings are read; a matrix puts remembering versions in place of these."""
+
+    firmware: Callable[[Path], Firmware] = read_firmware
+    qemu: Callable[[Path | None], Qemu] = find_qemu
+    tables: Callable[[Qemu, GuestMachine, int], FwCfgItems] = read_from_qemu
+
+
+READERS = Readers()
+
+
+def read_surroundings(request: MeasurementRequest, readers: Readers = READERS) -> Surroundings:
     """Read the firmware, and the machine's tables where they are wanted."""
     if request.platform is not Platform.QEMU:
         return Surroundings()
-    firmware = read_firmware(request.firmware) if request.firmware else None
+    firmware = readers.firmware(request.firmware) if request.firmware else None
     if firmware is not None and request.firmware_release:
         firmware = declare_release(firmware, request.firmware_release)
     if request.acpi_folder is not None:
-        qemu = find_qemu(request.qemu) if request.qemu is not None else None
+        qemu = readers.qemu(request.qemu) if request.qemu is not None else None
         return Surroundings(firmware=firmware, qemu=qemu, items=read_from_folder(request.acpi_folder))
     if request.machine is None or not request.dump_tables or firmware is None:
         return Surroundings(firmware=firmware)
-    qemu = find_qemu(request.qemu)
-    return Surroundings(firmware=firmware, qemu=qemu, items=dump_items(request, firmware, qemu))
+    qemu = readers.qemu(request.qemu)
+    _check_qemu(request, qemu)
+    items = readers.tables(qemu, request.machine, configuration_window(firmware))
+    return Surroundings(firmware=firmware, qemu=qemu, items=items)
 
 
-def dump_items(request: MeasurementRequest, firmware: Firmware, qemu: Qemu) -> FwCfgItems | None:
-    """The machine's tables out of its QEMU; E_MEASUREMENT when QEMU is not the version that the request states."""
-    if request.machine is None:
-        return None
+def _check_qemu(request: MeasurementRequest, qemu: Qemu) -> None:
+    """E_MEASUREMENT when QEMU is not of the version that the request states."""
     wanted = request.qemu_version
     if wanted is not None and (wanted.major, wanted.minor) != (qemu.version.major, qemu.version.minor):
         raise DiagnosticError.of(
@@ -130,8 +142,12 @@ def dump_items(request: MeasurementRequest, firmware: Firmware, qemu: Qemu) -> F
             f"the tables of QEMU {wanted} were asked for, but '{qemu.program}' is {qemu.version}",
             fix="name the QEMU of the host with --qemu",
         )
+
+
+def configuration_window(firmware: Firmware) -> int:
+    """Where the firmware places the PCI configuration window, which the tables show."""
     high = firmware.traits is None or firmware.traits.at_least(FIRST_WITH_HIGH_MMCONFIG) is not False
-    return read_from_qemu(qemu, request.machine, mmconfig=MMCONFIG if high else MMCONFIG_BEFORE_202305)
+    return MMCONFIG if high else MMCONFIG_BEFORE_202305
 
 
 def secure_boot_state(request: MeasurementRequest, firmware: Firmware | None) -> bool | None:
@@ -227,11 +243,10 @@ def _require_traits(firmware: Firmware) -> FirmwareTraits:
 
 
 def _mrtd_event(request: MeasurementRequest, firmware: Firmware) -> PredictedEvent:
-    value = mrtd(firmware.tdvf, firmware.data, request.page_order)
     return PredictedEvent(
         register=MRTD,
         event_type=EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2,
-        digests=((Algorithm.SHA384, value),),
+        digests=((Algorithm.SHA384, firmware.mrtd[request.page_order]),),
         description=f"the VMM loads the firmware, {request.page_order.value}",
         origin=Origin(artifact=firmware.name, section="BFV", rule=f"TDX module, {request.page_order.value} page order"),
     )

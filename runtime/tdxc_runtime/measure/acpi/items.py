@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -20,6 +20,7 @@ ACPI_ORDER = (LOADER, RSDP, TPM_LOG, TABLES)
 BOOT_MENU = "BootMenu"
 _BOOT_MENU_KEY = 0x0E
 _USUAL_PHYSICAL_BITS = 46
+_RAM = "guest-ram"
 FW_CFG_ORDER = (
     "etc/extra-pci-roots",
     BOOT_MENU,
@@ -42,7 +43,7 @@ class FwCfgItems:
     origin: str
 
 
-def read_from_qemu(qemu: Qemu, machine: GuestMachine, *, mmconfig: int = MMCONFIG) -> FwCfgItems:
+def read_from_qemu(qemu: Qemu, machine: GuestMachine, mmconfig: int = MMCONFIG) -> FwCfgItems:
     """Read the items of a machine out of the very QEMU that will run it.
 
     The processor's model does not show in the tables. The settings are read before the chipset is programmed and the
@@ -56,7 +57,7 @@ def read_from_qemu(qemu: Qemu, machine: GuestMachine, *, mmconfig: int = MMCONFI
             fix="measure the TD's machine, which has no TPM, or give the tables as files",
         )
     processor = f"qemu64,phys-bits={machine.physical_bits or _USUAL_PHYSICAL_BITS}"
-    with qtest_session(qemu, [*inert_argv(machine.argv()), "-cpu", processor]) as session:
+    with qtest_session(qemu, [*unreserved(inert_argv(machine.argv()), machine.memory), "-cpu", processor]) as session:
         items = {name: data for name in FW_CFG_ORDER if (data := _read(session, name))}
         program_chipset(session, mmconfig=mmconfig)
         place_windows(session, machine.physical_bits)
@@ -64,6 +65,15 @@ def read_from_qemu(qemu: Qemu, machine: GuestMachine, *, mmconfig: int = MMCONFI
             if data := _read(session, name):
                 items[name] = data
     return FwCfgItems(items=items, origin=f"{qemu.version_text} (sha256 {qemu.sha256[:16]})")
+
+
+def unreserved(hardware: Sequence[str], memory: int) -> list[str]:
+    """The same hardware whose RAM takes no memory of ours until it is touched, so that it may exceed what we have."""
+    backend = ["-object", f"memory-backend-ram,id={_RAM},size={memory},reserve=off"]
+    words = list(hardware)
+    place = words.index("-machine") + 1
+    words[place] += f",memory-backend={_RAM}"
+    return [*backend, *words]
 
 
 def _read(session: QtestSession, name: str) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -10,6 +11,7 @@ from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan
 
 from tdxc_runtime.measure.sources import FileSource
 
+from .mrtd import PageOrder, mrtd
 from .tdvf import SectionType, Tdvf, firmware_error, parse_tdvf
 from .traits import FirmwareTraits, parse_release, read_traits
 from .varstore import GLOBAL_VARIABLE, Variable, read_variables
@@ -22,7 +24,8 @@ class Firmware:
     """A TD firmware file.
 
     ``name`` is the path that diagnostics name. ``traits`` is ``None`` for a firmware that is not built from OVMF's
-    volumes, such as a cloud's. ``configuration`` are the bytes of the CFV, empty when there is none.
+    volumes, such as a cloud's. ``configuration`` are the bytes of the CFV, empty when there is none. ``mrtd`` holds the
+    value for each page order.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Firmware:
     traits: FirmwareTraits | None
     configuration: bytes
     variables: tuple[Variable, ...]
+    mrtd: Mapping[PageOrder, bytes] = attrs.field(factory=dict)
 
     @property
     def secure_boot(self) -> bool | None:
@@ -68,6 +72,7 @@ def parse_firmware(data: bytes, *, name: str) -> Firmware:
         traits=read_traits(data),
         configuration=configuration,
         variables=variables,
+        mrtd={order: mrtd(tdvf, data, order) for order in PageOrder},
     )
 
 

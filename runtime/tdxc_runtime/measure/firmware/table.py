@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .load import Firmware
-from .mrtd import PageOrder, mrtd
 
 SECTION_COLUMNS = ("section", "file offset", "file size", "guest address", "memory size", "measured", "pages")
 
@@ -31,7 +30,7 @@ def firmware_to_json(firmware: Firmware) -> dict[str, object]:
         "file": firmware.name,
         "size": len(firmware.data),
         "sha256": firmware.sha256,
-        "mrtd": {order.value: mrtd(firmware.tdvf, firmware.data, order).hex() for order in PageOrder},
+        "mrtd": {order.value: value.hex() for order, value in firmware.mrtd.items()},
         "sections": [
             {
                 "type": section.type.title,
