@@ -60,14 +60,15 @@ def kvm_fault(tools: VmTools, scratch_parent: Path) -> str:
         return "there is no /dev/kvm: virtualization is off or not passed on, or the kernel module is missing"
     if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
         return "/dev/kvm may not be opened by this user: join the group kvm"
-    return _run_probe(tools, scratch_parent, Accelerator.KVM)
+    return run_probe(tools, scratch_parent, Accelerator.KVM)
 
 
 class _GuestDiedError(Exception):
     """KVM gave up on the probe; carries QEMU's line."""
 
 
-def _run_probe(tools: VmTools, scratch_parent: Path, accelerator: Accelerator) -> str:
+def run_probe(tools: VmTools, scratch_parent: Path, accelerator: Accelerator) -> str:
+    """Run the probe; an empty string when the guest's instructions were executed, else what went wrong."""
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc"]
     argv += ["-accel", accelerator, "-m", "16M", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
     with scratch_folder(scratch_parent, "kvm-probe") as scratch:
