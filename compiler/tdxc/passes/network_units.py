@@ -156,6 +156,7 @@ def udhcpc_unit(span: SourceSpan, *, firewall: bool) -> Unit:
                 ("ExecStart", UDHCPC_SCRIPT_PATH),
                 ("Restart", "on-failure"),
                 ("RestartSec", "1s"),
+                ("UMask", "0022"),
             ),
         ),
         wanted_by=("basic.target",),
