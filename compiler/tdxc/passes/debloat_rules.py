@@ -44,6 +44,11 @@ SYSTEMD_REMOVALS: tuple[Removal, ...] = (
         names=("programs-of:systemd", "programs-of:systemd-*", "programs-of:udev"),
         reason="programs of systemd that the image does not use",
     ),
+    Removal(
+        kind=DebloatKind.BINARY,
+        names=("/etc/init.d", "/etc/rc?.d"),
+        reason="start scripts that systemd does not read",
+    ),
     Removal(kind=DebloatKind.UNIT, names=("*",), reason="units that nothing in the image uses are masked"),
     Removal(
         kind=DebloatKind.PATH,
@@ -85,6 +90,11 @@ COMMON_REMOVALS: tuple[Removal, ...] = (
         kind=DebloatKind.BINARY,
         names=tuple(f"package:{name}" for name in _INITRD_TOOLS),
         reason="tools that make an initrd; the whole image is one",
+    ),
+    Removal(
+        kind=DebloatKind.BINARY,
+        names=("/etc/apt", "/etc/dpkg", "/etc/cron.*", "/etc/update-motd.d"),
+        reason="settings of the package manager and of tools for hosts",
     ),
     Removal(
         kind=DebloatKind.BINARY,

@@ -52,7 +52,14 @@ def _flat(layer: Layer, sink: DiagnosticSink) -> Layer:
         below = merge_layers(below, expanded)
     merged = merge_layers(below, attrs.evolve(layer, modules=(), module_names=()))
     names = (*layer.module_names, *below.module_names)
-    return attrs.evolve(merged, modules=(), module_names=tuple(dict.fromkeys(names)), span=layer.span)
+    return attrs.evolve(
+        merged,
+        modules=(),
+        module_names=tuple(dict.fromkeys(names)),
+        # Modules stand below the layer, but boot steps of one priority keep the order of the recipe.
+        boot_steps=tuple(sorted(merged.boot_steps, key=lambda step: step.index)),
+        span=layer.span,
+    )
 
 
 def _expanded(use: ModuleUse, sink: DiagnosticSink) -> Layer:

@@ -28,8 +28,12 @@ say() {
     else
         echo "runtime-init: $2"
     fi
+}
+
+# State that the service manager shows.
+report() {
     if [ -n "${NOTIFY_SOCKET:-}" ] && command -v systemd-notify >/dev/null 2>&1; then
-        systemd-notify --status="$2" || true
+        systemd-notify --status="$1" || true
     fi
 }
 
@@ -39,20 +43,25 @@ for step in /usr/lib/runtime-init.d/*; do
     [ -f "$step" ] || continue
     name=${step##*/}
     say 6 "step $name"
+    report "step $name"
     start=$(now)
     status=0
     "$step" </dev/null || status=$?
     took=$(($(now) - start))
     took=$((took / 100)).$((took / 10 % 10))$((took % 10))
     if [ "$status" -ne 0 ]; then
-        say 3 "step $name FAILED with exit status $status after $took s; services that wait for it do not start"
+        failure="step $name FAILED with exit status $status after $took s"
+        say 3 "$failure; services that wait for it do not start"
+        report "$failure"
         exit 1
     fi
     say 6 "step $name done in $took s"
     steps=$((steps + 1))
 done
 took=$(($(now) - begin))
-say 6 "$steps steps done in $((took / 100)).$((took / 10 % 10))$((took % 10)) s"
+took=$((took / 100)).$((took / 10 % 10))$((took % 10))
+say 6 "$steps steps done in $took s"
+report "$steps steps done"
 """
 
 
