@@ -12,6 +12,9 @@ from tdxc.passes.expand_modules import ExpandModules
 from tdxc.passes.harden_services import HardenServices
 from tdxc.passes.init_priority import InitPriority
 from tdxc.passes.lower_network import LowerNetwork
+from tdxc.passes.lower_ssh import LowerSsh
+from tdxc.passes.lower_storage import LowerStorage
+from tdxc.passes.lower_users import LowerUsers
 from tdxc.passes.order_units import OrderUnits
 from tdxc.passes.render_templates import RenderTemplates
 from tdxc.passes.reproducibility import MakeReproducible
@@ -28,6 +31,9 @@ AUTHORED_PASSES: tuple[Pass[AuthoredImage], ...] = (
 RESOLVED_PASSES: tuple[Pass[ResolvedImage], ...] = (
     ResolveKernel(),  # decides the command line, which the passes behind it read
     LowerNetwork(),  # adds units and files
+    LowerStorage(),
+    LowerSsh(),  # adds a service, so it stands before everything that looks at all services
+    LowerUsers(),  # after the last pass that adds users
     InitPriority(),  # adds runtime-init and makes every service wait for it
     HardenServices(),  # after the last pass that adds services
     OrderUnits(),  # sees every dependency, including the injected ones
