@@ -58,8 +58,10 @@ def importable(root: Path) -> Iterator[None]:
         sys.dont_write_bytecode = bytecode
         if folder is not None:
             os.chdir(folder)
-        for name in set(sys.modules) - known:
-            if _is_of_recipe(name.partition(".")[0], root):
+        new = set(sys.modules) - known
+        own = {package for package in {name.partition(".")[0] for name in new} if _is_of_recipe(package, root)}
+        for name in new:
+            if name.partition(".")[0] in own:
                 sys.modules.pop(name, None)
 
 

@@ -206,7 +206,7 @@ def _flow(value: Any) -> str:
 def _block(value: Data) -> str:
     """YAML in ruamel's own block form."""
     stream = io.StringIO()
-    dumper = YAML(typ="safe", pure=True)
+    dumper: Any = YAML(typ="safe", pure=True)
     dumper.default_flow_style = False
     dumper.allow_unicode = False
     dumper.width = 1_000_000
