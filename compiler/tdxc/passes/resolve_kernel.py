@@ -20,7 +20,6 @@ from tdxc.ir import (
     KconfigOption,
     Kernel,
     KernelSource,
-    Node,
     Package,
     ResolvedImage,
     ResolvedKernel,
@@ -28,12 +27,15 @@ from tdxc.ir import (
 )
 from tdxc.passes.base import PassContext
 from tdxc.passes.kernel_cmdline import kernel_cmdline
-from tdxc.passes.kernel_modules import wanted_features
+from tdxc.passes.kernel_modules import KERNEL_FEATURES, wanted_features
 from tdxc.passes.kernel_options import contradictions, fragment_options, fragment_text, merge_options, satisfies
 from tdxc.passes.lower_image import with_packages
 
-RECIPE_OPTIONS = "recipe"
+RECIPE_OPTIONS = "99-recipe"
 """Name of the fragment that holds the options of ``config=``."""
+
+FIRST_OWN, FIRST_GIVEN = 10, 60
+"""Numbers of the fragments: ours have fixed ones, so that a profile that adds one renames none; the recipe's follow."""
 
 
 @attrs.frozen(kw_only=True)
@@ -151,26 +153,24 @@ def _options(
     ]
     recipe = _recipe_options(image.authored_kernel, sink)
     _report(builtin, recipe, sink)
+    numbers = {feature: number for number, feature in enumerate(KERNEL_FEATURES, start=FIRST_OWN)}
     fragments = [
-        _fragment(feature.fragment, fragment_text(feature.fragment), node, f"resolve-kernel: {feature.reason}")
+        KconfigFragment(
+            span=node.span,
+            cause=f"resolve-kernel: {feature.reason}",
+            name=f"{numbers[feature]}-{feature.fragment}",
+            text=fragment_text(feature.fragment),
+        )
         for feature, node in features
     ]
     kernel = image.authored_kernel
-    fragments += [attrs.evolve(fragment, name=_fragment_name(fragment, kernel)) for fragment in kernel.fragments]
+    for number, fragment in enumerate(kernel.fragments, start=FIRST_GIVEN):
+        fragments.append(attrs.evolve(fragment, name=f"{number}-{fragment.name}"))
     if kernel.config:
         text = "".join(f"{print_option(option)}\n" for option in merge_options(kernel.config))
-        fragments.append(_fragment(RECIPE_OPTIONS, text, kernel, "the options of config="))
+        cause = "the options of config="
+        fragments.append(KconfigFragment(span=kernel.span, cause=cause, name=RECIPE_OPTIONS, text=text))
     return merge_options(builtin, recipe), tuple(fragments)
-
-
-def _fragment(name: str, text: str, node: Node, cause: str) -> KconfigFragment:
-    return KconfigFragment(span=node.span, cause=cause, name=name, text=text)
-
-
-def _fragment_name(fragment: KconfigFragment, kernel: Kernel) -> str:
-    """The fragment's name for a file; two of one name are told apart by their place in the recipe."""
-    same = [other for other in kernel.fragments if other.name == fragment.name]
-    return fragment.name if len(same) == 1 else f"{fragment.name}-{same.index(fragment) + 1}"
 
 
 def _recipe_options(kernel: Kernel, sink: DiagnosticSink) -> list[KconfigOption]:

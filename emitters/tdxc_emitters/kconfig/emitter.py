@@ -1,4 +1,4 @@
-"""KconfigEmitter: ``kernel/config`` and ``kernel/fragments/NN-name.config``."""
+"""KconfigEmitter: ``kernel/config`` and ``kernel/fragments/NN-NAME.config``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 @attrs.frozen(kw_only=True)
 class KconfigEmitter:
-    """Writes the merged options, sorted by name, and each fragment as it was given, numbered in merge order."""
+    """Writes the merged options, sorted by name, and each fragment as given; their names are numbered in merge order."""
 
     name: str = "kconfig"
 
@@ -26,8 +26,8 @@ class KconfigEmitter:
         tree = TreeBuilder()
         text = HEADER + "".join(f"{print_option(option)}\n" for option in kernel.options)
         tree.add("kernel/config", TreeFile.text(text, origin=Origin(span=kernel.span, cause="merged kernel options")))
-        for index, fragment in enumerate(kernel.fragments, start=1):
-            tree.add(f"kernel/fragments/{index:02}-{_checked(fragment)}.config", _file(fragment))
+        for fragment in kernel.fragments:
+            tree.add(f"kernel/fragments/{_checked(fragment)}.config", _file(fragment))
         return tree.build()
 
 

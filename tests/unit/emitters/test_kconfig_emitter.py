@@ -38,7 +38,7 @@ def test_fragments_are_numbered_in_merge_order_and_merge_to_the_config() -> None
     source = image(option("AA", "12"), fragments=(mine,))
     tree = KconfigEmitter().emit(source)
     paths = [path for path in tree if path.startswith("kernel/fragments/")]
-    assert paths[0] == "kernel/fragments/01-boot.config"
+    assert paths[0] == "kernel/fragments/10-boot.config"
     assert paths[-2].endswith("-mine.config")
     assert paths[-1].endswith("-recipe.config")
     assert tree.text(paths[-2]) == "CONFIG_MINE=y\n"

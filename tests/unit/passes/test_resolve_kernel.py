@@ -195,9 +195,18 @@ def test_recipe_options_and_fragments_are_merged_in() -> None:
     }
     assert str(options["D"].span) == "kernel/mine.config:2:1"
     names = [f.name for f in image.kernel.fragments]
-    assert names[:2] == ["boot", "tdx"]
-    assert names[-2:] == ["mine", "recipe"]
+    assert names[:2] == ["10-boot", "11-tdx"]
+    assert names[-2:] == ["60-mine", "99-recipe"]
     assert image.kernel.fragments[-1].text == 'CONFIG_A="x"\nCONFIG_B=y\n'
+
+
+def test_a_feature_more_renames_no_fragment() -> None:
+    mine = kernel(fragments=(fragment("CONFIG_C=m\n"),), config=(option("A", "y", 7),))
+    plain = {f.name: f.text for f in resolve(resolved(kernel=mine)).kernel.fragments}
+    azure = resolve(resolved(kernel=mine, output_targets=(OutputTarget(span=at(13), name="azure"),)))
+    more = {f.name: f.text for f in azure.kernel.fragments}
+    assert more.items() > plain.items()
+    assert sorted(more) == [f.name for f in azure.kernel.fragments]
 
 
 def test_two_lines_that_contradict_are_shown_both() -> None:
@@ -250,7 +259,7 @@ def test_every_fault_is_reported_at_once() -> None:
 
 def test_fragments_of_one_name_stay_apart() -> None:
     image = resolve(resolved(kernel=kernel(fragments=(fragment("CONFIG_A=y\n"), fragment("CONFIG_B=y\n")))))
-    assert [f.name for f in image.kernel.fragments][-2:] == ["mine-1", "mine-2"]
+    assert [f.name for f in image.kernel.fragments][-2:] == ["60-mine", "61-mine"]
 
 
 # modules
