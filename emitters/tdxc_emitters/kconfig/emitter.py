@@ -16,7 +16,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 @attrs.frozen(kw_only=True)
 class KconfigEmitter:
-    """Writes the merged options, sorted by name, and each fragment as given; their names are numbered in merge order."""
+    """Writes the merged options, sorted by name, and each fragment as given; names are numbered in merge order."""
 
     name: str = "kconfig"
 
