@@ -88,11 +88,17 @@ def check_clashes(wanted: Iterable[Destination]) -> Iterator[Diagnostic]:
         before = first.setdefault(path, destination)
         if before is not destination and not _same(before.node, destination.node):
             yield _clash(destination, before, f"'{path}' is already the destination of the {before.what}")
-    for path, destination in first.items():
-        for parent in _parents(path):
+    folders: dict[str, list[str]] = {}
+    for path in first:
+        folders.setdefault(path.rpartition("/")[0], []).append(path)
+    for folder, paths in folders.items():
+        for parent in (folder, *_parents(folder)):
             above = first.get(parent)
             if above is not None and isinstance(above.node, File | Template | Symlink):
-                yield _clash(destination, above, f"'{path}' is below '{parent}', which is a {above.what}")
+                yield from (
+                    _clash(first[path], above, f"'{path}' is below '{parent}', which is a {above.what}")
+                    for path in paths
+                )
 
 
 def _parents(path: str) -> Iterator[str]:

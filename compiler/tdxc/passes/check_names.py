@@ -64,9 +64,9 @@ def check_repeated(layer: Layer) -> Iterator[Diagnostic]:
     yield from _repeated("partition", ((p.mount_point, p) for p in layer.partitions))
 
 
-def check_references(layer: Layer) -> Iterator[Diagnostic]:
-    """Users, groups and boot steps that something names but nothing declares."""
-    known = accounts(layer)
+def check_references(layer: Layer, merged: Layer) -> Iterator[Diagnostic]:
+    """Users, groups and boot steps that something in ``layer`` names but nothing in ``merged`` declares."""
+    known = accounts(merged)
     for service in layer.services:
         yield from _service_accounts(service, known)
     owned: tuple[Owned, ...] = (*layer.files, *layer.templates, *layer.directories)
@@ -77,7 +77,7 @@ def check_references(layer: Layer) -> Iterator[Diagnostic]:
         for group in (user.group, *user.groups):
             if group:
                 yield from _known("group", group, f"user '{user.name}'", user, known.groups)
-    steps = {step.name: step for step in layer.boot_steps}
+    steps = {step.name: step for step in merged.boot_steps}
     for step in layer.boot_steps:
         for name in step.after:
             yield from _known("boot step", name, f"boot step '{step.name}'", step, steps)

@@ -36,15 +36,19 @@ class Validate:
         ctx.sink.extend(check_merged(image.layer))
         for profile in image.profiles:
             ctx.sink.extend(_check_layer(profile.layer))
-            ctx.sink.extend(check_merged(merge_layers(image.layer, profile.layer)))
+            ctx.sink.extend(check_merged(merge_layers(image.layer, profile.layer), profile.layer))
         return image
 
 
-def check_merged(layer: Layer) -> Iterator[Diagnostic]:
-    """What must hold of one variant: the image's layer, alone or with the layers of chosen profiles over it."""
+def check_merged(layer: Layer, added: Layer | None = None) -> Iterator[Diagnostic]:
+    """What must hold of one variant: the image's layer, alone or with the layers of chosen profiles over it.
+
+    ``added`` is what has not been checked yet, where the rest has.
+    """
     yield from check_repeated(layer)
-    yield from check_references(layer)
-    yield from check_clashes(destinations(layer))
+    yield from check_references(added or layer, layer)
+    if added is None or any(True for _ in destinations(added)):
+        yield from check_clashes(destinations(layer))
 
 
 def _check_layer(layer: Layer) -> Iterator[Diagnostic]:
