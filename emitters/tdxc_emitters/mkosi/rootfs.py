@@ -38,12 +38,7 @@ def rootfs_tree(image: ResolvedImage) -> FileTree:
     for directory in image.directories:
         kinds.setdefault(image_path(directory.path, directory.span, merged_usr=merged) + "/", ("", directory.span))
     _refuse_nesting(kinds)
-    if image.init == "systemd" and not image.partitions:
-        text = "# The kernel makes the root of an initramfs writable for everybody, like /tmp.\nz / 0755 root root -\n"
-        cause = "nobody but root may create files in /"
-        builder.add(
-            f"{EXTRA}/usr/lib/tmpfiles.d/00-root.conf", TreeFile.text(text, origin=Origin(span=image.span, cause=cause))
-        )
+    _add_init(builder, image)
     return builder.build()
 
 
@@ -77,6 +72,28 @@ def rootfs_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
             )
         )
     return tuple(found)
+
+
+def _add_init(builder: TreeBuilder, image: ResolvedImage) -> None:
+    """The kernel starts ``/init`` of an initramfs; mkosi makes that a link to systemd where there is none."""
+    origin = Origin(span=image.span, cause=f"the init system is {image.init}")
+    if image.init == "systemd":
+        if not image.partitions:
+            text = (
+                "# The kernel makes the root of an initramfs writable for everybody, like /tmp.\nz / 0755 root root -\n"
+            )
+            cause = Origin(span=image.span, cause="nobody but root may create files in /")
+            builder.add(f"{EXTRA}/usr/lib/tmpfiles.d/00-root.conf", TreeFile.text(text, origin=cause))
+        return
+    if image.partitions:
+        raise DiagnosticError.of(
+            Code.E_UNSUPPORTED,
+            f"an image with partitions is started by systemd, not by '{image.init}'",
+            image.partitions[0].span,
+            fix="leave out the partitions, or the init system",
+        )
+    if image.init.startswith("/"):
+        builder.add(f"{EXTRA}/init", TreeLink(target=image.init, origin=origin))
 
 
 def _refuse_nesting(kinds: dict[str, tuple[str, SourceSpan]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.resolved_images import SPAN, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import Blob, CompiledImage, Directory, File, Symlink
+from tdxc.ir import Blob, CompiledImage, Directory, File, Partition, Symlink
 from tdxc.tree import FileTree, TreeFile, TreeLink
 from tdxc_emitters import emit_image
 
@@ -58,6 +58,19 @@ def test_links_keep_their_target() -> None:
 
 def test_root_of_an_initramfs_is_closed() -> None:
     assert "z / 0755 root root" in emitted().text("mkosi.extra/usr/lib/tmpfiles.d/00-root.conf")
+
+
+def test_own_init_is_started_by_the_kernel() -> None:
+    tree = emitted(init="/usr/bin/tini")
+    assert tree["mkosi.extra/init"] == TreeLink(target="/usr/bin/tini")
+    assert "mkosi.extra/usr/lib/tmpfiles.d/00-root.conf" not in tree
+
+
+def test_partitions_need_systemd() -> None:
+    root = Partition(span=SPAN, mount_point="/", fs="ext4", size_bytes=1 << 30)
+    with pytest.raises(DiagnosticError) as caught:
+        emitted(init="busybox", partitions=(root,))
+    assert caught.value.diagnostics[0].code is Code.E_UNSUPPORTED
 
 
 @pytest.mark.parametrize("path", ["/run/x", "/tmp/x", "/proc/sys", "/dev/x", "/sys", "/bin", "/etc/a\nb"])
