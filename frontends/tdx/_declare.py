@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -138,7 +139,9 @@ class Signature:
 def signature_of(function: Callable[..., Any]) -> Signature:
     """The signature of a function of the DSL; parameters without an annotation (self, cls) are not checked."""
     function = inspect.unwrap(function)
-    hints = typing.get_type_hints(function, include_extras=True)
+    annotations = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    annotated = types.SimpleNamespace(__annotations__=annotations)
+    hints = typing.get_type_hints(annotated, function.__globals__, include_extras=True)
     parameters = tuple(
         Parameter(
             name=name,
@@ -151,7 +154,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
         if name in hints
     )
     label = function.__qualname__ if function.__name__ != "__init__" else function.__qualname__.split(".")[-2]
-    return Signature(label=label.rpartition("Declarations.")[2], parameters=parameters)
+    return Signature(label=label.rpartition("Declarations.")[2].removeprefix("Verbs."), parameters=parameters)
 
 
 def declares(

@@ -6,23 +6,24 @@ driver, and only when a verb is really executed.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 from tdxc.ir import AuthoredImage
 
+from tdx import _values as v
 from tdx._callsite import caller_span
 from tdx._declarations import Declarations
+from tdx._declare import describes
 from tdx._session import Action, active_session
-from tdx.backends import Backend, LocalLinuxBackend
 
 if TYPE_CHECKING:
     from tdxc.bake import BakeResult
     from tdxc_runtime.backends import Artifact
+    from tdxc_runtime.measure.predict import Measurement
 
 DEFAULT_TREE = "build/mkosi"
 DEFAULT_LOCK = "build/tdx.lock"
@@ -105,13 +106,14 @@ class Recorded:
 
 
 class Verbs(Declarations):
-    """``image.compile``, ``image.lock`` and ``image.bake``."""
+    """``image.compile``, ``image.lock``, ``image.bake`` and ``image.measure``."""
 
     def freeze(self) -> AuthoredImage:
         """The image as frozen IR."""
         raise NotImplementedError
 
-    def compile(self, path: str | os.PathLike[str] = DEFAULT_TREE, *, force: bool = False) -> Path:
+    @describes
+    def compile(self, path: v.HostPath = DEFAULT_TREE, *, force: bool = False) -> Path:
         """Write the mkosi tree to ``path``; ``force`` overwrites files of it that were changed by hand.
 
         Inside of a profile the tree holds that variant alone, else the image with its profiles beside it.
@@ -127,7 +129,8 @@ class Verbs(Declarations):
         self._tell(compilation.diagnostics)
         return Path(path)
 
-    def lock(self, path: str | os.PathLike[str] = DEFAULT_LOCK) -> Path:
+    @describes
+    def lock(self, path: v.HostPath = DEFAULT_LOCK) -> Path:
         """Write the lockfile: the recipe's digest and the versions of the tools."""
         if self._record("lock", path=str(path)):
             return Path(path)
@@ -136,15 +139,16 @@ class Verbs(Declarations):
         bake.lock_image(self.freeze(), Path(path))
         return Path(path)
 
+    @describes
     def bake(
         self,
         *,
         frozen: bool = False,
-        output: str | os.PathLike[str] = DEFAULT_OUTPUT,
-        tree: str | os.PathLike[str] = DEFAULT_TREE,
-        lockfile: str | os.PathLike[str] = DEFAULT_LOCK,
+        output: v.HostPath = DEFAULT_OUTPUT,
+        tree: v.HostPath = DEFAULT_TREE,
+        lockfile: v.HostPath = DEFAULT_LOCK,
         offline: bool = False,
-        mirror: str = "",
+        mirror: v.OptionalUri = "",
         force: bool = False,
     ) -> BakeResults:
         """Compile the image and have mkosi build it; ``frozen`` refuses when the lockfile does not fit.
@@ -156,8 +160,10 @@ class Verbs(Declarations):
         if self._record("bake", frozen=frozen, offline=offline, mirror=mirror, force=force, **arguments):
             return cast("BakeResults", Recorded())
         from tdxc import bake
+        from tdxc_runtime.backends import backend_for
 
-        self._check_backend()
+        image = self.freeze()
+        engine = backend_for(self._assigned.get("backend"))
         profiles = self._state.profiles or ()
         folders = {name: Path(output, name) if len(profiles) > 1 else Path(output) for name in profiles or ("",)}
         results = {}
@@ -173,22 +179,52 @@ class Verbs(Declarations):
                 mirror=mirror,
                 progress=_say,
             )
-            results[name] = bake.bake_image(self.freeze(), options)
+            results[name] = bake.bake_image(image, options, engine)
             self._tell(results[name].diagnostics)
         return BakeResults(results)
 
-    def _check_backend(self) -> None:
-        """Raise E_BACKEND_UNAVAILABLE for a backend other than the local one, which is bake's own default."""
-        backend: Backend | None = self._assigned.get("backend")
-        if backend is None or isinstance(backend, LocalLinuxBackend):
-            return
-        name = type(backend).__name__
-        raise DiagnosticError.of(
-            Code.E_BACKEND_UNAVAILABLE,
-            f"{name} cannot run a bake in this version",
-            caller_span(self._root),
-            fix="use LocalLinuxBackend(), or compile() and run mkosi on the tree yourself",
+    @describes
+    def measure(
+        self,
+        output: v.HostPath = DEFAULT_OUTPUT,
+        *,
+        platform: Literal["qemu", "azure", "gcp"] = "qemu",
+        boot: Literal["disk", "direct"] = "disk",
+        firmware: v.HostPath | None = None,
+        memory: v.Size = "2G",
+        vcpus: v.CpuCount = 2,
+        qemu: v.HostPath | None = None,
+    ) -> Measurement:
+        """Predict the registers of the image that ``bake`` left in ``output``, for one machine.
+
+        Raises E_MEASUREMENT when ``output`` holds no bake of the recipe as it is now.
+        """
+        if self._record("measure", output=str(output), platform=platform):
+            return cast("Measurement", Recorded())
+        from tdxc_runtime.measure import machine, manifest, predict, request
+
+        self._check_baked(Path(output))
+        asked = request.MeasurementRequest(
+            artifact=Path(output),
+            platform=manifest.Platform(platform),
+            boot=request.BootMode(boot),
+            firmware=None if firmware is None else Path(firmware),
+            machine=machine.GuestMachine(memory=v.size_bytes(memory), vcpus=vcpus),
+            qemu=None if qemu is None else Path(qemu),
         )
+        measurement = predict.predict(asked)
+        self._tell(measurement.warnings)
+        return measurement
+
+    def _check_baked(self, output: Path) -> None:
+        from tdxc import bake
+        from tdxc.ir import codec
+
+        if bake.baked_digest(output) != codec.digest(self.freeze()):
+            message = f"'{output}' holds no bake of this recipe as it is now"
+            raise DiagnosticError.of(
+                Code.E_MEASUREMENT, message, caller_span(self._root), fix="run image.bake() before image.measure()"
+            )
 
     def _tell(self, diagnostics: tuple[Diagnostic, ...]) -> None:
         """Print warnings, as ``tdxc`` does."""

@@ -32,7 +32,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tdxc.overrides": FOUNDATION,
     "tdxc.writer": FOUNDATION,
     "tdx": (*FOUNDATION, "tdxc.render", "tdx"),
-    "tdx._verbs": (*FOUNDATION, "tdxc.render", "tdx", "tdxc.driver", "tdxc.bake", "tdxc_runtime.backends"),
+    "tdx._verbs": (*FOUNDATION, "tdxc.render", "tdx", "tdxc.driver", "tdxc.bake", "tdxc_runtime"),
     "tdxc_emitters": (*FOUNDATION, "tdxc.emission", "tdxc_emitters"),
     "tdxc_runtime": ("tdxc.diagnostics", "tdxc_runtime"),
     "tdxc.driver": ANYTHING,

@@ -70,7 +70,8 @@ def test_verbs_are_recorded_and_not_executed(tmp_path: Path) -> None:
         + "with img.profile('a'):\n    img.docs = True\n"
         + "with img.profile('b'):\n    img.bake()\n"
         + "with img.all_profiles():\n    results = img.bake(output='o')\n"
-        + "for name in results: raise SystemExit\n",
+        + "for name in results: raise SystemExit\n"
+        + "img.measure(memory='4G', vcpus=2)\n",
     )
     assert [(action.verb, action.profiles) for action in loaded.actions] == [
         ("compile", None),
@@ -78,6 +79,7 @@ def test_verbs_are_recorded_and_not_executed(tmp_path: Path) -> None:
         ("bake", None),
         ("bake", ("b",)),
         ("bake", ("a", "b")),
+        ("measure", None),
     ]
     assert dict(loaded.actions[0].arguments) == {"path": "out", "force": False}
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.py"]
@@ -247,6 +249,28 @@ def test_plain_python_compiles_and_locks(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert (tmp_path / "build/mkosi/mkosi.conf").is_file()
     assert (tmp_path / "build/tdx.lock").is_file()
+
+
+def test_plain_python_measures_only_what_was_baked(tmp_path: Path) -> None:
+    _write(tmp_path, HEAD + "img = Image('x')\nimg.measure(platform='qemu')\n")
+    done = _run(tmp_path, "recipe.py")
+    assert done.returncode == 1
+    assert "recipe.py:3:1: error[E_MEASUREMENT]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("img.bake(forzen=True)", Code.E_KEY),
+        ("img.compile(7)", Code.E_TYPE),
+        ("img.lock(path=None)", Code.E_TYPE),
+        ("img.measure(platform='aws')", Code.E_VALUE),
+        ("img.measure(memory='much')", Code.E_VALUE),
+    ],
+)
+def test_verbs_check_their_arguments(tmp_path: Path, call: str, code: Code) -> None:
+    fault = _fault(_write(tmp_path, HEAD + f"img = Image('x')\n{call}\n"))
+    assert (fault.code, str(fault.span)) == (code, "recipe.py:3:1")
 
 
 def test_package_is_a_program_of_its_own(tmp_path: Path) -> None:
