@@ -18,6 +18,11 @@ from tdxc_emitters.mkosi.paths import image_path
 from tdxc_emitters.mkosi.project import EXTRA, Phase, PhaseScript, Rule, origin_of
 from tdxc_emitters.mkosi.templates import read_template
 
+_ROOT_TMPFILES = """\
+# The kernel makes the root of an initramfs writable for everybody, like /tmp.
+z / 0755 root root -
+"""
+
 _PLAIN_MODES = (0o644, 0o755)
 
 
