@@ -59,8 +59,8 @@ img.run("rm -f /usr/lib/systemd/system/multi-user.target.wants/*", name="no-mult
 img.run_script("full_api/harden.sh")
 
 # Boot: steps in the order of their priority, then services
-img.on_boot("install -d -o app -g data -m 0750 /run/app", name="app-directory", priority=10)
-img.on_boot("/usr/local/bin/report", name="report", priority=20, after=["app-directory"])
+img.on_boot("install -m 0644 /etc/app/limits.json /run/limits.json", name="limits", priority=10)
+img.on_boot("/usr/local/bin/report", name="report", priority=20, after=["limits"])
 TimeSynchronisation(servers=["time.example.org"]).apply(img)
 img.service(
     "app",
@@ -105,6 +105,13 @@ with img.profile("gcp"):
     GcpPlatform().apply(img)
 with img.profile("dev"):
     img.install("strace")
-    img.ssh(enabled=True, key_delivery="http")
+    img.network(firewall_rules=["ACCEPT tcp 22"])
+    img.ssh(
+        enabled=True,
+        key_delivery="file",
+        authorized_keys=[
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHEwlAlJ/RMB3eGA61UOTISXFdL/wcmuPSpclrde/RZ4 developer@example.org"
+        ],
+    )
 
 img.set_policy(Policy(mutable_ref_policy="warn", require_integrity=True))
