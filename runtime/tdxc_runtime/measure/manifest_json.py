@@ -153,14 +153,17 @@ def manifest_from_json(value: object, *, name: str) -> Manifest:
     reader = _Reader(name)
     try:
         manifest = reader.manifest(value)
-        stated = {r.name: reader.mapping(value).get(r.name) for r in TD_REGISTERS}
+        stated = reader.mapping(value)
+        wrong = [r for r in TD_REGISTERS if stated.get(r.name) not in {None, *_accepted_hex(manifest, r)}]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise reader.error(f"this is not a measurement manifest: {error}") from None
-    for register in TD_REGISTERS:
-        accepted = [v.value.hex() for v in manifest.expected(register)]
-        if stated[register.name] is not None and stated[register.name] not in accepted:
-            raise reader.error(f"the manifest's value of {register} does not follow from its own events")
+    for register in wrong:
+        raise reader.error(f"the manifest's value of {register} does not follow from its own events")
     return manifest
+
+
+def _accepted_hex(manifest: Manifest, register: Register) -> Iterable[str]:
+    return (expected.value.hex() for expected in manifest.expected(register))
 
 
 class _Reader:
