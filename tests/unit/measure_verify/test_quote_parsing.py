@@ -4,7 +4,7 @@ import attrs
 import pytest
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.events import MRTD, RTMR0, RTMR3
-from tdxc_runtime.measure.quotes import check_td_report, parse_quote, parse_td_report, write_td_report
+from tdxc_runtime.measure.quotes import check_td_report, is_td_report, parse_quote, parse_td_report, write_td_report
 from tdxc_runtime.measure.quotes.body import write_body
 
 from tests.support.event_logs import needs_vectors, vector
@@ -123,6 +123,8 @@ def test_a_report_is_read_back_and_agrees_with_itself(td: object) -> None:
     assert isinstance(td, type(BODY_1_5))
     data = write_td_report(td, cpu_svn=b"\x31" * 16, mac=b"\x32" * 32)
     assert len(data) == 1024
+    assert is_td_report(data)
+    assert not is_td_report(quote())
     report = parse_td_report(data, name="report")
     assert report.body == td
     assert (report.cpu_svn, report.mac) == (b"\x31" * 16, b"\x32" * 32)

@@ -8,6 +8,7 @@ from tdxc_runtime.measure.quotes.quote import parse_quote as parse_quote
 from tdxc_runtime.measure.quotes.quote import write_quote as write_quote
 from tdxc_runtime.measure.quotes.report import TdReport as TdReport
 from tdxc_runtime.measure.quotes.report import check_td_report as check_td_report
+from tdxc_runtime.measure.quotes.report import is_td_report as is_td_report
 from tdxc_runtime.measure.quotes.report import parse_td_report as parse_td_report
 from tdxc_runtime.measure.quotes.report import write_td_report as write_td_report
 from tdxc_runtime.measure.quotes.tcb import TcbStatus as TcbStatus

@@ -36,6 +36,11 @@ class TdReport:
     raw: bytes = attrs.field(repr=False)
 
 
+def is_td_report(data: bytes) -> bool:
+    """Whether a file looks like a TD report rather than a quote."""
+    return len(data) == REPORT_SIZE and data[:1] == bytes((_REPORT_TYPE_TDX,))
+
+
 def parse_td_report(data: bytes, *, name: str) -> TdReport:
     """Read a report. E_QUOTE when it is not 1024 bytes or not a TDX report."""
     cursor = Cursor(data, name=name, code=Code.E_QUOTE)
