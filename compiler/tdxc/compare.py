@@ -14,7 +14,7 @@ import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import AuthoredImage, codec
 from tdxc.ir.diff import Change, diff_nodes
-from tdxc.tree import Entry, FileTree, TreeFile, TreeLink
+from tdxc.tree import Entry, FileTree, TreeDirectory, TreeFile, TreeLink
 
 _BOOKKEEPING = ".tdxc/"
 
@@ -79,13 +79,13 @@ class Difference:
             yield from difflib.unified_diff(old, new, f"a/{path}", f"b/{path}", lineterm="")
 
 
-def compare(before: str, after: str) -> Difference:
-    """Compare two references (see ``tdxc diff --help``). Raises DiagnosticError for what cannot be read."""
-    old, new = _load(before), _load(after)
+def difference(old: Side, new: Side) -> Difference:
+    """What changes from one to the other."""
     return Difference(changes=tuple(diff_nodes(old.image, new.image)), before=old.tree, after=new.tree)
 
 
-def _load(reference: str) -> Side:
+def load_side(reference: str) -> Side:
+    """Read one thing to compare (see ``tdxc diff --help``). Raises DiagnosticError for what cannot be read."""
     path = Path(reference)
     if path.is_dir():
         return _load_tree(path)
@@ -120,21 +120,36 @@ def _load_tree(folder: Path) -> Side:
 def _entry(path: Path) -> Entry:
     if path.is_symlink():
         return TreeLink(target=str(path.readlink()))
+    if path.is_dir():
+        return TreeDirectory()
     return TreeFile(data=path.read_bytes(), executable=bool(path.stat().st_mode & 0o100))
 
 
-def _load_revision(revision: str, path: str) -> Side:
+def _load_revision(revision: str, reference: str) -> Side:
     """The recipe at a git revision, in a scratch copy of the whole repository since recipes import their neighbours."""
-    top = Path(_git(["rev-parse", "--show-toplevel"]).decode().strip())
-    commit = _git(["rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}"]).decode().strip()
-    inside = Path.cwd().resolve().relative_to(top.resolve())
+    unknown = f"'{revision}' is neither a file nor a git revision"
+    top = Path(_git(["rev-parse", "--show-toplevel"], unknown).decode().strip())
+    commit = _git(["rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}"], unknown).decode().strip()
+    path, name = _split_name(reference)
+    try:
+        inside = (Path.cwd() / path).resolve().relative_to(top.resolve())
+    except ValueError as error:
+        raise DiagnosticError.of(Code.E_REFERENCE, f"'{path}' lies outside of the repository '{top}'") from error
+    _git(["cat-file", "-e", f"{commit}:{inside.as_posix()}"], f"there is no '{path}' at {revision}")
     with tempfile.TemporaryDirectory(prefix="tdxc-diff-") as scratch:
-        archive = _git(["-C", str(top), "archive", "--format=tar", commit])
+        archive = _git(["-C", str(top), "archive", "--format=tar", commit], f"cannot read {revision}")
         subprocess.run(["tar", "-x", "-C", scratch], input=archive, check=True)
-        return _load_recipe(str(Path(scratch) / inside / path))
+        return _load_recipe(f"{Path(scratch) / inside}{name}")
 
 
-def _git(arguments: list[str]) -> bytes:
+def _split_name(reference: str) -> tuple[str, str]:
+    """``recipe.py:image`` as the file and ``:image``, which is empty where no image is named."""
+    path, colon, name = reference.rpartition(":")
+    return (path, f":{name}") if colon and name.isidentifier() else (reference, "")
+
+
+def _git(arguments: list[str], failure: str) -> bytes:
+    """Standard output of git; raises E_REFERENCE with ``failure`` and git's own last line."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
     except FileNotFoundError as error:
@@ -143,8 +158,8 @@ def _git(arguments: list[str]) -> bytes:
         words = error.stderr.decode(errors="replace").strip().splitlines()
         raise DiagnosticError.of(
             Code.E_REFERENCE,
-            f"git {arguments[0]} failed: {words[-1] if words else error.returncode}",
-            fix="name an existing file, or REVISION:PATH inside of a git repository",
+            f"{failure} (git: {words[-1] if words else error.returncode})",
+            fix="name an existing file or folder, or REVISION:FILE inside of a git repository",
         ) from error
 
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 
-from tdxc.ir import KeepDecision, Node, RemoveDecision, ResolvedImage, Unit
+import attrs
+
+from tdxc.ir import DebloatKind, KeepDecision, Node, RemoveDecision, ResolvedImage, Unit
+
+_UNIT_TYPES = (".service", ".socket", ".target", ".timer", ".mount", ".automount", ".path", ".slice", ".scope", ".swap")
+_PACKAGE_RULES = ("package:", "unused-package:", "programs-of:")
+_EVERYTHING_ELSE = "*"
 
 
 def explain(image: ResolvedImage, topic: str) -> str:
     """All that the image knows of ``topic`` as text, empty when that is nothing."""
     if topic == "debloat":
         return "\n".join(_debloat(image))
-    return "\n".join(
-        (
-            *_units(image, topic),
-            *_paths(image, topic),
-            *_named(image, topic),
-            *_kernel(image, topic),
-            *_decisions(image, topic),
-        )
+    found = (
+        *_units(image, topic),
+        *_paths(image, topic),
+        *_named(image, topic),
+        *_kernel(image, topic),
+        *_decisions(image, topic),
     )
+    return "\n".join(found or _removed_with_the_rest(image, topic))
 
 
 def because(node: Node) -> str:
@@ -84,11 +89,34 @@ def _kernel(image: ResolvedImage, topic: str) -> Iterator[str]:
 
 def _decisions(image: ResolvedImage, topic: str) -> Iterator[str]:
     for kept in image.debloat.keep:
-        if topic in {kept.name, kept.name.rpartition("/")[2]}:
+        if topic in {kept.name, kept.name.rpartition("/")[2], _bare(kept)}:
             yield _decision("kept", kept)
     for removed in image.debloat.remove:
-        if topic == removed.name or fnmatch.fnmatchcase(topic, removed.name):
+        if removed.name != _EVERYTHING_ELSE and _covers(removed, topic):
             yield _decision("removed", removed)
+
+
+def _covers(removed: RemoveDecision, topic: str) -> bool:
+    """Whether a removal speaks of ``topic`` itself or, for an absolute path, of a folder above it."""
+    parts = topic.split("/")
+    above = ["/".join(parts[:end]) for end in range(2, len(parts) + 1)] if topic.startswith("/") else []
+    return topic == _bare(removed) or any(fnmatch.fnmatchcase(path, removed.name) for path in (topic, *above))
+
+
+def _bare(decision: KeepDecision | RemoveDecision) -> str:
+    """The name without the rule in front of it; modules as they are called in files."""
+    for rule in _PACKAGE_RULES:
+        if decision.name.startswith(rule):
+            return decision.name.removeprefix(rule)
+    return f"{decision.name}.ko" if decision.kind is DebloatKind.MODULE else decision.name
+
+
+def _removed_with_the_rest(image: ResolvedImage, topic: str) -> Iterator[str]:
+    """Units and modules that no other rule names: all that are not kept go."""
+    kind = DebloatKind.UNIT if topic.endswith(_UNIT_TYPES) else DebloatKind.MODULE if topic.endswith(".ko") else None
+    for removed in image.debloat.remove:
+        if removed.name == _EVERYTHING_ELSE and removed.kind is kind:
+            yield _decision("removed", attrs.evolve(removed, name=topic))
 
 
 def _debloat(image: ResolvedImage) -> Iterator[str]:

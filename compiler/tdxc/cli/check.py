@@ -13,7 +13,7 @@ STRICT_STATUS = 4
 
 @click.command("check")
 @recipe_argument
-@profile_option()
+@profile_option("Check the image with these profiles, instead of the image and each of them.")
 @click.option("--strict", is_flag=True, help="Exit with 4 when there are warnings.")
 @format_option("text", "json")
 @click.pass_context

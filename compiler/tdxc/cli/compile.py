@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("compile")
 @recipe_argument
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder of the mkosi tree.")
-@profile_option()
+@profile_option("Compile the image with these profiles, instead of the image and each of them.")
 @click.option("--mkosi-override", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Layer the mkosi.conf and trees of this folder on top.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Discard changes made by hand in the output folder.")

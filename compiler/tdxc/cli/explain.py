@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from tdxc.cli.recipe import chosen, open_recipe, profile_option
+
+if TYPE_CHECKING:
+    from tdxc.diagnostics import DiagnosticError
 
 
 @click.command("explain")
 @click.argument("topic")
 @click.argument("recipe", metavar="[RECIPE]", required=False)
 @profile_option()
-@click.option("--mkosi-override", type=click.Path(exists=True, file_okay=False), help="For `explain overrides`.")
-def command(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_override: str | None) -> None:
-    """Say why.
+@click.option("--mkosi-override", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="With the topic `overrides`: the folder to explain.")  # fmt: skip
+def command(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_override: Path | None) -> None:
+    """Say why TOPIC is in the image of RECIPE, or is not.
 
-    TOPIC is a diagnostic code (E_PATH), or with RECIPE: a unit (app.service), an absolute path in the image, a package,
-    a kernel module or option, something that debloat removes, or one of the words `debloat` and `overrides`.
+    TOPIC is a unit (app.service), a path in the image (/etc/motd), a package, a user, a boot step, a kernel option
+    (CONFIG_TSM_REPORTS), a kernel argument (console) or module (virtio_net.ko), or `debloat` for all that is kept and
+    removed, or `overrides` for what --mkosi-override changes. A diagnostic code (E_PATH) needs no RECIPE.
     """
-    from tdxc.diagnostics import Code, DiagnosticError, nearest
+    from tdxc.diagnostics import Code
 
     if topic in Code.__members__:
         from tdxc.diagnostic_texts import TEXTS
 
         click.echo(f"{topic}\n\n{click.wrap_text(TEXTS[Code(topic)], 100)}")
-        return
-    if recipe is None:
-        close = nearest(topic, Code.__members__)
-        hint = f"did you mean {close}?" if close else "give the recipe too: tdxc explain TOPIC RECIPE"
-        raise DiagnosticError.of(Code.E_REFERENCE, f"'{topic}' is not a diagnostic code", fix=hint)
-    from pathlib import Path
+    elif recipe is None:
+        raise _unknown(topic, "give the recipe too: tdxc explain TOPIC RECIPE")
+    elif topic == "overrides":
+        click.echo(_overrides(recipe, mkosi_override))
+    else:
+        click.echo(_in_image(topic, recipe, profiles))
 
+
+def _in_image(topic: str, recipe: str, profiles: tuple[str, ...]) -> str:
     from tdxc import driver, explain
 
-    loaded = open_recipe(recipe)
-    if topic == "overrides":
-        from tdxc.overrides import explain_override
-
-        click.echo(explain_override(driver.compile_image(loaded.image).tree, Path(mkosi_override or "mkosi.override")))
-        return
-    compiled, _warnings = driver.analyse(loaded.image, profiles=chosen(profiles))
+    compiled, _warnings = driver.analyse(open_recipe(recipe).image, profiles=chosen(profiles))
     answer = explain.explain(compiled.image, topic)
     if not answer:
-        raise DiagnosticError.of(
-            Code.E_REFERENCE,
-            f"nothing in the image is called '{topic}'",
-            fix="`tdxc show units|files|packages RECIPE` and `tdxc explain debloat RECIPE` list what there is",
-        )
-    click.echo(answer)
+        raise _unknown(topic, "`tdxc show units|files|packages|kernel RECIPE` lists what there is")
+    return answer
+
+
+def _overrides(recipe: str, folder: Path | None) -> str:
+    from tdxc import driver
+    from tdxc.overrides import explain_override
+
+    if folder is None:
+        raise click.UsageError("`explain overrides` needs --mkosi-override DIRECTORY")
+    return explain_override(driver.compile_image(open_recipe(recipe).image).tree, folder)
+
+
+def _unknown(topic: str, fix: str) -> DiagnosticError:
+    from tdxc.diagnostics import Code, DiagnosticError, nearest
+
+    if topic.startswith(("E_", "W_")):
+        close = nearest(topic, Code.__members__)
+        what, fix = "is not a diagnostic code", f"did you mean {close}?" if close else "docs/diagnostics.md lists them"
+    else:
+        what = "names nothing in the image"
+    return DiagnosticError.of(Code.E_REFERENCE, f"'{topic}' {what}", fix=fix)

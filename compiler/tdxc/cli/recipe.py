@@ -19,7 +19,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 recipe_argument = click.argument("recipe", metavar="RECIPE")
 
 
-def profile_option(text: str = "Only the image with these profiles, not the image and each of them.") -> Decorator:
+def profile_option(text: str = "Take the image with these profiles.") -> Decorator:
     """``--profile a,b``, repeatable; ``text`` is its help."""
     return click.option("--profile", "profiles", metavar="NAME[,NAME]", multiple=True, callback=_split_names, help=text)
 
@@ -32,7 +32,7 @@ def format_option(*formats: str) -> Decorator:
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="json is for tools; diagnostics follow it too.",
+        help="Form of the output and of diagnostics.",
     )
 
 

@@ -15,35 +15,46 @@ ASPECTS = ("ir", "authored", "passes", "packages", "units", "boot", "kernel", "f
 
 
 @click.command("show")
-@click.argument("aspect", type=click.Choice(ASPECTS))
+@click.argument("aspect", metavar="ASPECT", type=click.Choice(ASPECTS))
 @click.argument("recipe", metavar="RECIPE")
 @profile_option()
-@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="For `boot`: also draw the graph here.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="With `boot`: also draw the graph here.")
 @format_option("text", "json")
 def command(aspect: str, recipe: str, profiles: tuple[str, ...], svg: Path | None, output_format: str) -> None:
-    """Show one ASPECT of RECIPE after all passes (`authored`: before them; `firmware` takes a firmware file)."""
+    """Show one ASPECT of RECIPE.
+
+    ASPECT is `packages`, `units`, `boot` (the order in which units start), `kernel`, `firewall` or `files`, each with
+    the reason for it; `authored` or `ir` for the whole image before or after the passes; `passes`; or `firmware`, with
+    a firmware file in place of RECIPE.
+    """
+    if svg is not None and aspect != "boot":
+        raise click.UsageError("--svg goes with `show boot`")
     if aspect == "firmware":
         from tdxc.cli.firmware import show_firmware
 
         show_firmware(Path(recipe), output_format)
-        return
+    elif aspect == "authored":
+        _print_ir(open_recipe(recipe).image, output_format)
+    else:
+        _show_resolved(aspect, recipe, chosen(profiles), svg, output_format)
+
+
+def _show_resolved(
+    aspect: str, recipe: str, profiles: tuple[str, ...] | None, svg: Path | None, output_format: str
+) -> None:
     from tdxc import driver
 
-    loaded = open_recipe(recipe)
-    if aspect == "authored":
-        _print_ir(loaded.image, output_format)
-        return
-    compiled, _warnings = driver.analyse(loaded.image, profiles=chosen(profiles))
+    image = driver.analyse(open_recipe(recipe).image, profiles=profiles)[0].image
     if svg is not None:
         from tdxc_emitters.systemd.graph import boot_graph_svg
 
-        svg.write_text(boot_graph_svg(compiled.image), encoding="utf-8")
+        svg.write_text(boot_graph_svg(image), encoding="utf-8")
     if aspect == "ir":
-        _print_ir(compiled.image, output_format)
+        _print_ir(image, output_format)
     elif aspect == "passes":
-        click.echo("\n".join(f"{name:<18} {text}" for name, text in driver.pass_descriptions()))
+        _print_rows([{"pass": name, "does": text} for name, text in driver.pass_descriptions()], output_format)
     else:
-        _print_rows(_ROWS[aspect](compiled.image), output_format)
+        _print_rows(_ROWS[aspect](image), output_format)
 
 
 def _print_ir(image: Any, output_format: str) -> None:
