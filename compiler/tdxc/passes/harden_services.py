@@ -31,6 +31,7 @@ from tdxc.passes.sandbox_rules import (
     DEFAULT_RULES,
     HOME_FOLDERS,
     MANAGED_FOLDERS,
+    PLAIN_KEYS,
     TEMPORARY_FOLDERS,
     Rule,
 )
@@ -60,11 +61,12 @@ class HardenServices:
 class ImageFacts:
     """What a sandbox depends on beside its own service.
 
-    ``placed`` are paths that the image itself brings, ``shared`` those that more than one service writes: systemd
-    shall neither make nor give away either.
+    Without ``systemd`` only what setpriv(1) can do applies. ``placed`` are paths that the image itself brings,
+    ``shared`` those that more than one service writes: systemd shall neither make nor give away either.
     """
 
     vsock: bool = False
+    systemd: bool = True
     placed: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
 
@@ -75,7 +77,7 @@ class ImageFacts:
         placed |= {link.path for link in image.symlinks}
         writers = collections.Counter(path for unit in image.units if unit.needs for path in set(unit.needs.writes))
         shared = frozenset(path for path, count in writers.items() if count > 1)
-        return cls(vsock=image.network.vsock, placed=frozenset(placed), shared=shared)
+        return cls(vsock=image.network.vsock, systemd=image.init == "systemd", placed=frozenset(placed), shared=shared)
 
 
 def _harden_or_report(unit: Unit, facts: ImageFacts, ctx: PassContext) -> Unit:
@@ -93,6 +95,8 @@ def harden(unit: Unit, facts: ImageFacts) -> Unit:
     needs = unit.needs or SandboxNeeds(span=unit.span)
     overridden = {directive.key for directive in needs.overrides}
     rules = [rule for rule in sandbox(unit, needs, facts) if rule.key not in overridden]
+    if not facts.systemd:
+        rules = [rule for rule in rules if rule.key in PLAIN_KEYS]
     rules += [Rule(d.key, d.value, "the recipe overrides it", is_list=True) for d in needs.overrides]
     service = next((section for section in unit.sections if section.name == "Service"), None)
     if service is None:

@@ -46,9 +46,9 @@ class OrderUnits:
     establishes: ClassVar[frozenset[str]] = frozenset({"order-units"})
 
     def run(self, image: ResolvedImage, ctx: PassContext) -> ResolvedImage:
-        """Order the units; images with another init system have none to order."""
+        """Order the units; with another init system there are services only, and what they say about each other."""
         if image.init != "systemd":
-            return image
+            return _plain_order(image, ctx)
         triggered = frozenset(name for unit in image.units for name in _triggers(unit))
         units = [_with_links(unit, image.default_target, triggered) for unit in image.units]
         if image.default_target == MINIMAL_TARGET and all(unit.name != MINIMAL_TARGET for unit in units):
@@ -64,6 +64,15 @@ class OrderUnits:
         if ctx.sink.has_errors:
             return image
         return attrs.evolve(image, boot_order=_order(image, graph))
+
+
+def _plain_order(image: ResolvedImage, ctx: PassContext) -> ResolvedImage:
+    own = {unit.name for unit in image.units}
+    every = waits(image.units)
+    graph = {name: {other: wait for other, wait in every[name].items() if other in own} for name in sorted(own)}
+    for cycle in find_cycles(graph):
+        _report_cycle(cycle, ctx)
+    return image if ctx.sink.has_errors else attrs.evolve(image, boot_order=_order(image, graph))
 
 
 def boot_order(image: ResolvedImage) -> tuple[BootUnit, ...]:

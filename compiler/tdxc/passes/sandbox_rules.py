@@ -119,3 +119,9 @@ MANAGED_FOLDERS = (
     ("/run/", "RuntimeDirectory"),
 )
 """Folders below which systemd itself makes a directory that the service owns (systemd.exec(5))."""
+
+PLAIN_KEYS = frozenset(
+    {"AmbientCapabilities", "CapabilityBoundingSet", "NoNewPrivileges", "RuntimeDirectoryPreserve", "UMask"}
+    | {key for _, key in MANAGED_FOLDERS}
+)
+"""What of the sandbox needs no systemd: setpriv(1), umask(1) and mkdir(1) can do it."""

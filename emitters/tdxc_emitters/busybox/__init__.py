@@ -1,1 +1,3 @@
-"""Services without systemd: BusyBox's inittab and its boot script."""
+"""Services without systemd: BusyBox's inittab, its boot script, and a script for each service."""
+
+from tdxc_emitters.busybox.emitter import BusyboxEmitter as BusyboxEmitter

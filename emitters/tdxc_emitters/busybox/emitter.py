@@ -1,0 +1,90 @@
+"""BusyboxEmitter: ``/init``, ``/etc/inittab`` and a script for each service, where the init system is not systemd."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.ir import Node, ResolvedImage, Unit
+from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
+
+from tdxc_emitters.busybox.service_script import render_service
+from tdxc_emitters.busybox.templates import read_template
+
+EXTRA = "mkosi.extra"
+SERVICES_FOLDER = "usr/lib/tdx/services"
+EARLY_FOLDER = "usr/lib/tdx/early-services"
+
+_INITTAB = """\
+# What BusyBox's init runs; compiled by tdxc.
+::sysinit:/usr/lib/tdx/rc-boot
+::ctrlaltdel:/bin/busybox reboot
+::shutdown:/bin/busybox umount -a -r
+::restart:/bin/busybox init
+"""
+
+
+@attrs.frozen
+class BusyboxEmitter:
+    """Services for BusyBox's init; for an init of the recipe's own, the link that starts it; nothing for systemd."""
+
+    name: ClassVar[str] = "busybox"
+
+    def emit(self, image: ResolvedImage) -> FileTree:
+        """The files of one variant. Raises E_EMIT for what the init system cannot express."""
+        if image.init == "systemd":
+            return FileTree()
+        builder = TreeBuilder()
+        if image.init == "busybox":
+            _add_busybox(builder, image)
+        else:
+            _refuse_services(image)
+            if image.init != "/init":
+                cause = "the kernel starts /init, which is the init of the recipe"
+                builder.add("init", TreeLink(target=image.init, origin=Origin(span=image.span, cause=cause)))
+        return builder.build().under(EXTRA)
+
+
+def _add_busybox(builder: TreeBuilder, image: ResolvedImage) -> None:
+    origin = Origin(span=image.span, cause="the init system is BusyBox")
+    for drop_in in image.drop_ins:
+        raise DiagnosticError.of(Code.E_EMIT, f"a drop-in for '{drop_in.unit}' needs systemd", drop_in.span)
+    builder.add("init", _script("init.sh", origin))
+    builder.add("etc/inittab", TreeFile.text(_INITTAB, origin=origin))
+    builder.add("usr/lib/tdx/rc-boot", _script("boot.sh", origin))
+    services = [unit for unit in image.units if _checked(unit).enabled]
+    if services:
+        builder.add("usr/lib/tdx/rc-service", TreeFile.text(read_template("service.sh"), origin=origin))
+    own = frozenset(unit.name for unit in services)
+    levels = {row.name: row.level for row in image.boot_order}
+    for unit in services:
+        folder = EARLY_FOLDER if unit.early else SERVICES_FOLDER
+        path = f"{folder}/{levels.get(unit.name, 0):04}-{unit.name.removesuffix('.service')}"
+        builder.add(path, TreeFile.text(render_service(unit, own), executable=True, origin=_origin(unit)))
+
+
+def _checked(unit: Unit) -> Unit:
+    if not unit.name.endswith(".service") or "@" in unit.name:
+        message = f"'{unit.name}' needs systemd: BusyBox's init knows plain services only"
+        raise DiagnosticError.of(Code.E_EMIT, message, unit.span, fix="use init = systemd")
+    return unit
+
+
+def _refuse_services(image: ResolvedImage) -> None:
+    nodes: list[tuple[str, Node]] = [(f"unit '{unit.name}'", unit) for unit in image.units]
+    nodes += [(f"boot step '{step.name}'", step) for step in image.boot_steps]
+    nodes += [(f"drop-in for '{drop_in.unit}'", drop_in) for drop_in in image.drop_ins]
+    for what, node in nodes:
+        message = f"{what} is started by nobody: the image's init is '{image.init}'"
+        raise DiagnosticError.of(
+            Code.E_EMIT, message, node.span, fix=f"let '{image.init}' do it, or use init = systemd"
+        )
+
+
+def _script(template: str, origin: Origin) -> TreeFile:
+    return TreeFile.text(f"#!/bin/sh\n{read_template(template)}", executable=True, origin=origin)
+
+
+def _origin(node: Node) -> Origin:
+    return Origin(span=node.span, cause=node.cause)

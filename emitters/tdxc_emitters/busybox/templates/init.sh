@@ -1,0 +1,2 @@
+# The first program of the guest: BusyBox takes over, and runs what /etc/inittab says.
+exec /bin/busybox init
