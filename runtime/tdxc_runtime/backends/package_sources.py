@@ -18,6 +18,7 @@ from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.toolsroot.apt_options import (
     DEBIAN_KEYRING,
     fetchable,
+    host_apt_credentials,
     host_apt_options,
     render_apt_options,
     sources_text,
@@ -70,13 +71,17 @@ def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSource
 
 
 def write_sandbox_tree(sandbox: Path, sources: TreeSources, mirror_option: str) -> Mirror | None:
-    """Fill the generated sandbox tree: the host's network options always, package sources where the tree has none.
+    """Fill the generated sandbox tree: the host's network options and logins for archives always, package sources
+    where the tree has none.
 
-    Returns the mirror that was written down, if any. The files may hold a proxy's password and are for us alone.
+    Returns the mirror that was written down, if any. The files may hold passwords and are for us alone.
     """
     options = host_apt_options()
     if options:
         _write_private(sandbox / "etc/apt/apt.conf.d/50build-host", render_apt_options(options))
+    for credentials in host_apt_credentials():
+        name = "50build-host.conf" if credentials.name == "auth.conf" else credentials.name
+        _write_private(sandbox / "etc/apt/auth.conf.d" / name, credentials.read_text("utf-8"))
     if sources.declared or sources.distribution not in _KEYRINGS:
         return None
     mirror = find_mirror(mirror_option, distribution=sources.distribution)

@@ -7,6 +7,7 @@ They may hold a password, so they travel in files that only the user can read, n
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import shutil
 import subprocess
@@ -34,6 +35,12 @@ def host_apt_options() -> dict[str, str]:
         return {}
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False, timeout=30).stdout
     return parse_apt_options(dump)
+
+
+def host_apt_credentials(etc: Path = Path("/etc")) -> tuple[Path, ...]:
+    """The files with the host's logins for archives (apt_auth.conf(5)) that we can read."""
+    files = [etc / "apt/auth.conf", *sorted((etc / "apt/auth.conf.d").glob("*.conf"))]
+    return tuple(path for path in files if path.is_file() and os.access(path, os.R_OK))
 
 
 def parse_apt_options(dump: str) -> dict[str, str]:

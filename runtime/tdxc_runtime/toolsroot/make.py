@@ -171,7 +171,9 @@ def _mmdebstrap_argv(scratch: Path, target: Path, suite: str, mirror: Mirror | N
     check_dates = {} if suite != "sid" else {"Acquire::Check-Valid-Until": "false"}
     # unprivileged, apt's own user could not reach a cache inside a private home
     sandbox_user = {} if os.geteuid() == 0 else {"APT::Sandbox::User": "root"}
-    text = render_apt_options({**host_apt_options(), **check_dates, **sandbox_user})
+    # mmdebstrap runs the host's apt, which can read the host's own logins where they are
+    logins = {"Dir::Etc::netrc": "/etc/apt/auth.conf", "Dir::Etc::netrcparts": "/etc/apt/auth.conf.d"}
+    text = render_apt_options({**host_apt_options(), **check_dates, **sandbox_user, **logins})
     options.write_text(text, encoding="utf-8")
     argv = [
         "mmdebstrap",

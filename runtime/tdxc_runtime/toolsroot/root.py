@@ -94,14 +94,14 @@ class ToolsRoot:
         return self.folder / "root"
 
     def confinement(self, *, binds: Sequence[Bind] = (), devices: Sequence[str] = ()) -> Confinement:
-        """The confinement that puts a command into this root, with the host's name resolution and ``binds``."""
+        """The confinement that puts a command into this root, with the host's network files and ``binds``."""
         staging = self.folder.parent / "staging"
         staging.mkdir(exist_ok=True)
         return Confinement(
             namespaces=True,
             root=self.root,
             staging=staging,
-            binds=(*_name_resolution(), *binds),
+            binds=(*_network_files(), *binds),
             devices=tuple(devices),
             id_map=caller_id_map(),
         )
@@ -138,7 +138,7 @@ class ToolsRoot:
             capture=capture,
             umask=umask,
             confinement=self.confinement(binds=binds, devices=devices),
-            rerun=f"tdxc tools -- {rerunnable(argv)}",
+            rerun=rerunnable(_again(argv, binds, cwd)),
         )
 
 
@@ -193,10 +193,21 @@ def _announcement(folder: Path, suite: str, damage: str) -> str:
     return f"making the tools root (Debian {suite}, once for this user, a minute or two) in {folder}"
 
 
-def _name_resolution() -> tuple[Bind, ...]:
-    """The host's resolver configuration, with links followed: it may lie in ``/run``, which is not shared."""
+def _again(argv: Sequence[str], binds: Sequence[Bind], cwd: Path | None) -> list[str]:
+    """The command line that runs ``argv`` in the tools root again, by ``__main__.py`` of this package."""
+    words = ["python3", "-m", "tdxc_runtime.toolsroot"]
+    for bind in binds:
+        option = "--bind" if bind.writable else "--bind-read-only"
+        words += [option, str(bind.source), str(bind.target or bind.source)]
+    if cwd:
+        words += ["--cwd", str(cwd)]
+    return [*words, "--", *argv]
+
+
+def _network_files() -> tuple[Bind, ...]:
+    """The host's name resolution and the authorities it trusts, links followed: they may lead to ``/run``."""
     found = []
-    for name in ("/etc/resolv.conf", "/etc/hosts"):
+    for name in ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt"):
         source = Path(name).resolve()
         if source.is_file():
             found.append(Bind(source=source, target=Path(name)))
