@@ -127,15 +127,16 @@ class TestDebloat:
             "/usr/bin/other",
         }
 
-    def test_package_that_the_recipe_wants_stays_whole(self, root: Path, tmp_path: Path) -> None:
-        package(root, "apt:amd64", "/usr/bin/apt", "/usr/share/doc/apt/x", "/usr/lib/systemd/system/apt.timer")
+    def test_package_that_the_recipe_wants_stays_but_for_its_documentation(self, root: Path, tmp_path: Path) -> None:
+        unit = "/usr/lib/systemd/system/apt.timer"
+        package(root, "apt:amd64", "/usr/bin/apt", "/usr/lib/apt/method", "/usr/share/doc/apt/x", unit)
         package(root, "dpkg", "/usr/bin/dpkg")
         write(root, "/usr/share/doc/other/y", "/usr/lib/systemd/system/other.timer")
         keep = {BINARY: ("package:apt",), UNIT: ("package:apt",)}
         remove = {BINARY: ("package:apt", "package:dpkg"), PATH: ("/usr/share/doc",), UNIT: ("*",)}
         assert self.debloat(root, tmp_path, keep, remove) == {
             "/usr/bin/apt",
-            "/usr/share/doc/apt/x",
+            "/usr/lib/apt/method",
             "/usr/lib/systemd/system/apt.timer",
         }
 

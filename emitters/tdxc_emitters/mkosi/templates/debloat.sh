@@ -55,12 +55,12 @@ files_of() {
     done
 }
 
-# --- what whole packages keep, and what the recipe itself places in the image
-declare -A kept=() kept_packages=()
+# --- what the recipe itself places in the image, and what it installs packages for
+declare -A placed=() kept=() kept_packages=()
 for layer in "${layers[@]}"; do
     if [[ -d $layer/mkosi.extra ]]; then
         while IFS= read -r -d '' path; do
-            kept[/$path]=1
+            placed[/$path]=1
         done < <(find "$layer/mkosi.extra" ! -type d -printf '%P\0')
     fi
 done
@@ -85,11 +85,11 @@ done
 # Remove $1 (relative to the image), but nothing that a list keeps.
 remove() {
     local path=$1 inner pattern
-    if [[ -v kept[/$path] ]] || matches "/$path" "${keep_paths[@]}"; then
+    if [[ -v placed[/$path] ]] || matches "/$path" "${keep_paths[@]}"; then
         return 0
     fi
     if [[ -d $path && ! -L $path ]]; then
-        for pattern in "${keep_paths[@]}" "${!kept[@]}"; do
+        for pattern in "${keep_paths[@]}" "${!placed[@]}"; do
             if [[ $pattern == "/$path/"* ]]; then
                 for inner in "$path"/*; do
                     remove "$inner"
@@ -102,9 +102,10 @@ remove() {
     rm -rf -- "$path"
 }
 
-# The same for a program, which its name keeps as well.
+# The same for a program, which its name or its package keeps as well.
 remove_program() {
-    if ! matches "${1##*/}" "${keep_binaries[@]}" && ! matches "/$1" "${keep_binaries[@]}"; then
+    if [[ ! -v kept[/$1] ]] \
+        && ! matches "${1##*/}" "${keep_binaries[@]}" && ! matches "/$1" "${keep_binaries[@]}"; then
         remove "$1"
     fi
 }
