@@ -12,6 +12,7 @@ from tdxc.emission import Emitter
 from tdxc.ir import CompiledImage
 from tdxc.tree import FileTree
 
+from tdxc_emitters.busybox import BusyboxEmitter
 from tdxc_emitters.kconfig import KconfigEmitter
 from tdxc_emitters.measurement import MeasurementEmitter
 from tdxc_emitters.mkosi import emit_tree
@@ -19,6 +20,7 @@ from tdxc_emitters.systemd import SystemdEmitter
 
 EMITTERS: tuple[Emitter, ...] = (
     SystemdEmitter(),  # units, links, presets, boot steps
+    BusyboxEmitter(),  # inittab and service scripts, or the link to an init of the recipe's own
     KconfigEmitter(),  # kernel/
     MeasurementEmitter(),  # measurement/manifest.json
 )

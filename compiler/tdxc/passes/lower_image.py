@@ -44,7 +44,10 @@ BASE_PACKAGES: dict[tuple[Distribution, str], tuple[tuple[str, str], ...]] = {
         ("kmod", "loads kernel modules"),
     ),
     (Distribution.DEBIAN, "busybox"): (("busybox-static", "the init system and the shell"), ("kmod", "loads modules")),
-    (Distribution.ALPINE, "busybox"): (("busybox", "the init system and the shell"),),
+    (Distribution.ALPINE, "busybox"): (
+        ("busybox", "the init system and the shell"),
+        ("setpriv", "runs services as their users, with their capabilities"),
+    ),
 }
 """What an image of a distribution with an init system cannot do without, each with its reason."""
 
