@@ -11,6 +11,7 @@ GREETER = """\
 # Greets once, as whoever systemd runs it, and stays: the image is up as long as this is.
 set -eu
 echo "greeter: $(jq -r .greeting /etc/greeter.json), says $(id -un), after $(cat /run/greeter/steps)"
+echo "greeter: sandboxed with $(grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | tr -s '[:space:]' ' ')"
 exec sleep infinity
 """
 
