@@ -1,131 +1,19 @@
-"""Declarations of systemd units: services with every common directive typed, raw units of the other kinds, drop-ins."""
+"""Declarations of systemd units other than services: sockets, timers, targets, mounts, raw units and drop-ins."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from tdxc import quoting
-from tdxc.diagnostics import Code
-from tdxc.ir import DropIn, EnvironmentVariable, Hardening, RawUnit, Service
+from tdxc.ir import DropIn, RawUnit
 
 from tdx import _values as v
-from tdx._declarations import Declarations, make_directives, make_sections
+from tdx._declarations import Declarations, make_sections
 from tdx._declare import declares
-
-ServiceType = Literal["simple", "exec", "forking", "oneshot", "dbus", "notify", "notify-reload", "idle"]
-Restart = Literal["no", "always", "on-success", "on-failure", "on-abnormal", "on-abort", "on-watchdog"]
-Commands = v.Command | list[v.Command] | tuple[v.Command, ...]
-
-_OTHER_SUFFIXES = frozenset(
-    ("socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope")
-)
 
 
 class UnitDeclarations(Declarations):
-    """``image.service``, ``image.socket`` and their like."""
-
-    @declares
-    def service(
-        self,
-        name: v.ServiceName,
-        exec: Commands,  # noqa: A002 - the name that recipes use
-        *,
-        description: v.Line = "",
-        type: ServiceType | None = None,  # noqa: A002 - the name that recipes use
-        user: v.OptionalUserName = "",
-        group: v.OptionalUserName = "",
-        supplementary_groups: v.UserNames = (),
-        after: v.UnitReferences = (),
-        before: v.UnitReferences = (),
-        requires: v.UnitReferences = (),
-        wants: v.UnitReferences = (),
-        binds_to: v.UnitReferences = (),
-        part_of: v.UnitReferences = (),
-        conflicts: v.UnitReferences = (),
-        wanted_by: v.UnitReferences = (),
-        exec_start_pre: Commands = (),
-        exec_start_post: Commands = (),
-        exec_stop: Commands = (),
-        exec_reload: Commands = (),
-        restart: Restart | None = None,
-        restart_sec: v.TimeSpan = "",
-        timeout_start_sec: v.TimeSpan = "",
-        timeout_stop_sec: v.TimeSpan = "",
-        remain_after_exit: bool = False,
-        working_directory: v.OptionalGuestPath = "",
-        environment: v.Environment | None = None,
-        environment_files: list[v.EnvironmentFile] | tuple[v.EnvironmentFile, ...] = (),
-        credentials: v.Strings = (),
-        state_directory: v.RelativeDirectory = "",
-        runtime_directory: v.RelativeDirectory = "",
-        cache_directory: v.RelativeDirectory = "",
-        logs_directory: v.RelativeDirectory = "",
-        writes: list[v.GuestPath] | tuple[v.GuestPath, ...] = (),
-        devices: list[v.GuestPath] | tuple[v.GuestPath, ...] = (),
-        ports: v.Ports = (),
-        capabilities: list[v.Capability] | tuple[v.Capability, ...] = (),
-        hardening: Literal["default", "none"] = "default",
-        overrides: v.Directives | None = None,
-        extra_unit: v.Sections | None = None,
-        enabled: bool = True,
-        early: bool = False,
-    ) -> None:
-        """Declare a service; ``exec`` is a systemd command line, or several for a oneshot service.
-
-        Services get a sandbox by default. ``writes``, ``devices``, ``ports`` and ``capabilities`` open it for what
-        the service does, ``overrides`` replaces single sandbox directives, ``hardening="none"`` takes it away.
-        ``extra_unit`` adds directives by section. An ``early`` service does not wait for the boot steps.
-        """
-        span = self._span
-        node = Service(
-            name=self._service_name(name),
-            exec=_commands(exec),
-            description=description,
-            type=type or "",
-            user=user,
-            group=group,
-            supplementary_groups=tuple(supplementary_groups),
-            after=tuple(after),
-            before=tuple(before),
-            requires=tuple(requires),
-            wants=tuple(wants),
-            binds_to=tuple(binds_to),
-            part_of=tuple(part_of),
-            conflicts=tuple(conflicts),
-            wanted_by=tuple(wanted_by),
-            exec_start_pre=_commands(exec_start_pre),
-            exec_start_post=_commands(exec_start_post),
-            exec_stop=_commands(exec_stop),
-            exec_reload=_commands(exec_reload),
-            restart=restart or "",
-            restart_sec=restart_sec,
-            timeout_start_sec=timeout_start_sec,
-            timeout_stop_sec=timeout_stop_sec,
-            remain_after_exit=remain_after_exit,
-            working_directory=working_directory,
-            environment=tuple(
-                EnvironmentVariable(name=key, value=value, span=span)
-                for key, value in sorted((environment or {}).items())
-            ),
-            environment_files=tuple(environment_files),
-            credentials=tuple(credentials),
-            state_directory=state_directory,
-            runtime_directory=runtime_directory,
-            cache_directory=cache_directory,
-            logs_directory=logs_directory,
-            writes=tuple(writes),
-            devices=tuple(devices),
-            ports=tuple(ports),
-            capabilities=tuple(capabilities),
-            hardening=Hardening(hardening),
-            overrides=make_directives(overrides or {}, span),
-            extra_unit=make_sections(extra_unit, span),
-            enabled=enabled,
-            early=early,
-            span=span,
-        )
-        self._add("services", [node])
+    """``image.socket``, ``image.unit`` and their like."""
 
     @declares
     def unit(
@@ -253,12 +141,6 @@ class UnitDeclarations(Declarations):
             "drop_ins", [DropIn(unit=unit, name=name, sections=make_sections(sections, self._span), span=self._span)]
         )
 
-    def _service_name(self, name: str) -> str:
-        stem, _, suffix = name.rpartition(".")
-        if stem and suffix in _OTHER_SUFFIXES:
-            raise self._fault(Code.E_VALUE, f"'{name}' is no service", f"declare it with unit('{name}', …)")
-        return name.removesuffix(".service")
-
     def _raw(
         self,
         name: str,
@@ -297,10 +179,6 @@ def _escape_byte(byte: int) -> str:
     if character == "/":
         return "-"
     return character if re.fullmatch(r"[A-Za-z0-9:_.]", character) else rf"\x{byte:02x}"
-
-
-def _commands(given: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _with_suffix(name: str, suffix: str) -> str:

@@ -27,6 +27,7 @@ from tdx._declare import Site, given_site, signature_of
 from tdx._layer import LayerBuilder, freeze_profiles
 from tdx._rootfs import RootfsDeclarations
 from tdx._scopes import ScopeDeclarations
+from tdx._services import ServiceDeclarations
 from tdx._session import active_session
 from tdx._steps import StepDeclarations
 from tdx._system import SystemDeclarations
@@ -64,6 +65,7 @@ def _constructs(init: Callable[Concatenate[Image, P], None]) -> Callable[Concate
 class Image(
     AttributeDeclarations,
     RootfsDeclarations,
+    ServiceDeclarations,
     UnitDeclarations,
     StepDeclarations,
     SystemDeclarations,

@@ -7,6 +7,7 @@ row are those of its builder, with the types of the builder's own signature; ``d
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -56,10 +57,11 @@ def _attribute(name: str, description: str, *, in_profile: bool = True) -> Key:
     return Key(name=name, shape=Shape.ATTRIBUTE, target=name, description=description, in_profile=in_profile)
 
 
-def _call(name: str, builder: Callable[..., Any], description: str, shorthand: str = "") -> Key:
+def _calls(shape: Shape, name: str, builder: Callable[..., Any], description: str, shorthand: str = "") -> Key:
+    """A key whose value makes calls of the image's own method."""
     return Key(
         name=name,
-        shape=Shape.CALL,
+        shape=shape,
         builder=builder,
         target=builder.__name__,
         shorthand=shorthand,
@@ -67,20 +69,9 @@ def _call(name: str, builder: Callable[..., Any], description: str, shorthand: s
     )
 
 
-def _each(name: str, builder: Callable[..., Any], description: str, shorthand: str = "") -> Key:
-    return Key(
-        name=name,
-        shape=Shape.EACH,
-        builder=builder,
-        target=builder.__name__,
-        shorthand=shorthand,
-        description=description,
-    )
-
-
-def _words(name: str, builder: Callable[..., Any], description: str) -> Key:
-    return Key(name=name, shape=Shape.WORDS, builder=builder, target=builder.__name__, description=description)
-
+_call = functools.partial(_calls, Shape.CALL)
+_each = functools.partial(_calls, Shape.EACH)
+_words = functools.partial(_calls, Shape.WORDS)
 
 BACKENDS = (("local", LocalLinuxBackend), ("nix", NixMkosiBackend), ("lima", LimaMkosiBackend))
 

@@ -7,8 +7,10 @@ import types
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from tdx import Build, Image, Kernel
+from tdx._declare import signature_of
 from tdx._session import recipe_session
 from tdx._units import escape_path
 from tdx._values import size_bytes
@@ -17,7 +19,7 @@ from tdx.modules import TimeSynchronisation
 from tdx.platforms import AzurePlatform, GcpPlatform
 from tdx.policy import Policy
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import AuthoredImage, Directive, Layer, MutableRefPolicy, NetworkMode, Section
+from tdxc.ir import AuthoredImage, Directive, Layer, MutableRefPolicy, NetworkMode, Section, Service
 
 
 def _image(folder: Path) -> Image:
@@ -92,6 +94,30 @@ def test_services_take_every_directive(tmp_path: Path) -> None:
         ("Service", [("Limit", "a"), ("Limit", "b")]),
         ("Install", [("Also", "x")]),
     ]
+
+
+def test_every_field_of_a_service_can_be_declared(tmp_path: Path) -> None:
+    fields = {field.name for field in attrs.fields(Service)} - {"span", "cause"}
+    assert {parameter.name for parameter in signature_of(Image.service).parameters} == fields
+    image = _image(tmp_path)
+    unlike_default: dict[str, Any] = {
+        name: ["x.target"] if name in {"after", "before", "requires", "wants", "binds_to", "part_of", "conflicts",
+                                       "wanted_by"} else "x"
+        for name in fields - {"type", "restart", "hardening", "overrides", "extra_unit", "enabled", "early", "ports",
+                              "capabilities", "writes", "devices", "environment", "environment_files",
+                              "credentials", "supplementary_groups", "remain_after_exit", "restart_sec",
+                              "timeout_start_sec", "timeout_stop_sec", "working_directory"}
+    } | {
+        "type": "exec", "restart": "no", "hardening": "none", "overrides": {"A": "b"}, "enabled": False, "early": True,
+        "ports": [80], "capabilities": ["CAP_CHOWN"], "writes": ["/w"], "devices": ["/dev/x"],
+        "environment": {"A": "b"}, "environment_files": ["-/etc/x"], "credentials": ["a:/b"],
+        "supplementary_groups": ["g"], "remain_after_exit": True, "restart_sec": "1s", "timeout_start_sec": "1s",
+        "timeout_stop_sec": "1s", "working_directory": "/w", "extra_unit": {"Unit": {"A": "b"}},
+    }  # fmt: skip
+    image.service(**unlike_default)
+    (service,) = image.freeze().layer.services
+    defaults = {field.name: field.default for field in attrs.fields(Service)}
+    assert not [name for name in fields if getattr(service, name) == defaults[name]]
 
 
 def test_the_order_of_a_mapping_never_reaches_the_image(tmp_path: Path) -> None:
