@@ -75,15 +75,11 @@ class Parameter:
 
 @attrs.frozen
 class Signature:
-    """What a call takes."""
+    """What a call takes; ``names`` are those of the parameters that may be given by keyword."""
 
     label: str
     parameters: tuple[Parameter, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What may be given by keyword."""
-        return tuple(parameter.name for parameter in self.parameters if not parameter.variadic)
+    names: tuple[str, ...]
 
     def faults(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any], site: Site) -> Iterator[Diagnostic]:
         """All that is wrong with a call's arguments."""
@@ -154,7 +150,11 @@ def signature_of(function: Callable[..., Any]) -> Signature:
         if name in hints
     )
     label = function.__qualname__ if function.__name__ != "__init__" else function.__qualname__.split(".")[-2]
-    return Signature(label=label.rpartition("Declarations.")[2].removeprefix("Verbs."), parameters=parameters)
+    return Signature(
+        label=label.rpartition("Declarations.")[2].removeprefix("Verbs."),
+        parameters=parameters,
+        names=tuple(parameter.name for parameter in parameters if not parameter.variadic),
+    )
 
 
 def declares(
