@@ -24,13 +24,16 @@ _BANK_LINE = re.compile(r"\s*(sha1|sha256|sha384|sha512)\s*:\s*", re.ASCII | re.
 _PCR_LINE = re.compile(r"\s*(\d{1,2})\s*:\s*(?:0x)?([0-9a-fA-F]+)\s*", re.ASCII)
 
 
-def replay_log(log: EventLog) -> dict[tuple[Register, Algorithm], bytes]:
-    """The value of every register that the log extends, in each algorithm of the log; of a TD all four RTMRs."""
+def replay_log(log: EventLog, events: Iterable[LogEvent] | None = None) -> dict[tuple[Register, Algorithm], bytes]:
+    """The value of every register that the log extends, in each algorithm of the log; of a TD all four RTMRs.
+
+    ``events`` are the log's own, where the caller has decoded them already.
+    """
     values: dict[tuple[Register, Algorithm], bytes] = {}
     if log.kind is LogKind.CC:
         values = {(r, a): bytes(a.size) for r in (RTMR0, RTMR1, RTMR2, RTMR3) for a in log.algorithms}
     locality = 0
-    for event in log:
+    for event in log if events is None else events:
         locality = _startup_locality(event, locality)
         if event.register is None or not event.is_extended:
             continue

@@ -16,7 +16,7 @@ from tdxc_runtime.measure.checks import Check, NotChecked, all_ok
 from tdxc_runtime.measure.comparison import LoggedEvents, RegisterMismatch, compare_register, logged_to_json
 from tdxc_runtime.measure.differences import Difference
 from tdxc_runtime.measure.events import Algorithm, PredictedEvent, Register, RegisterKind, extend, variants
-from tdxc_runtime.measure.logs import EventLog, LogEvent, LogKind, describe, inconsistencies, is_checkable
+from tdxc_runtime.measure.logs import EventLog, LogEvent, LogKind, by_register, describe, inconsistencies, is_checkable
 from tdxc_runtime.measure.manifest import TD_REGISTERS, Manifest, State
 from tdxc_runtime.measure.quotes import Quote, QuoteVerification, TdBody, TdReport, check_td_report
 from tdxc_runtime.measure.replay import RegisterValues, replay_events, replay_log
@@ -85,12 +85,13 @@ def verify(evidence: Evidence) -> Verification:
     log, body = evidence.log, evidence.body
     if log is None and body is None and evidence.pcrs is None:
         raise ValueError("there is no event log, quote, report or list of PCRs to verify")
-    replayed = {} if log is None else replay_log(log)
-    logged = None if log is None else log.by_register()
+    events = [] if log is None else log[:]
+    replayed = {} if log is None else replay_log(log, events)
+    logged = None if log is None else by_register(events)
     checks: list[Check] = []
     skipped: list[NotChecked] = []
     if log is not None:
-        checks += [_check_whole(log), *_check_consistent(log)]
+        checks += [_check_whole(log), *_check_consistent(events)]
     if evidence.report is not None:
         checks += check_td_report(evidence.report)
         skipped.append(NotChecked(name="report MAC", reason="only the machine that made a report can check its MAC"))
@@ -144,9 +145,9 @@ def _check_whole(log: EventLog) -> Check:
     )
 
 
-def _check_consistent(log: EventLog) -> Iterator[Check]:
+def _check_consistent(events: Sequence[LogEvent]) -> Iterator[Check]:
     """One check for all events that are fine, and one for each that is not."""
-    bad = list(inconsistencies(log))
+    bad = list(inconsistencies(events))
     for item in bad[:_SHOWN]:
         detail = (
             f"event {item.event.number} says '{describe(item.event)}', but its {item.algorithm.value} digest is of "
@@ -158,7 +159,7 @@ def _check_consistent(log: EventLog) -> Iterator[Check]:
             event=_event(item.event, item.algorithm),
         )
     if not bad:
-        count = sum(1 for event in log if is_checkable(event))
+        count = sum(1 for event in events if is_checkable(event))
         detail = f"all {count} events whose data the digest is taken over agree with their digests"
         yield Check(name="log is consistent", ok=True, detail=detail)
 

@@ -107,7 +107,7 @@ def test_bytes_behind_the_end_are_a_fault() -> None:
 
 
 def test_an_oversized_log_is_refused_before_it_is_read() -> None:
-    assert "more than" in refused(cc_log([SEPARATOR], b"\xff" * (4 << 20)))
+    assert "more than" in refused(cc_log([SEPARATOR], b"\xff" * (2 << 20)))
 
 
 @pytest.mark.parametrize("index", [0, 5, 24, 2**32 - 2])

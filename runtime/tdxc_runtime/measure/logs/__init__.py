@@ -16,6 +16,7 @@ from tdxc_runtime.measure.logs.model import LogEvent as LogEvent
 from tdxc_runtime.measure.logs.model import LogFault as LogFault
 from tdxc_runtime.measure.logs.model import LogFormat as LogFormat
 from tdxc_runtime.measure.logs.model import LogKind as LogKind
+from tdxc_runtime.measure.logs.model import by_register as by_register
 from tdxc_runtime.measure.logs.model import index_of as index_of
 from tdxc_runtime.measure.logs.model import register_of as register_of
 from tdxc_runtime.measure.logs.parse import parse_event_log as parse_event_log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
 import attrs
@@ -127,15 +127,16 @@ class EventLog(Sequence[LogEvent]):
         """The events that were extended into ``register``, in order."""
         return (event for event in self if event.is_extended and event.register == register)
 
-    def by_register(self) -> dict[Register, list[LogEvent]]:
-        """All events that were extended, by register, each list in order: one pass over the log."""
-        found: dict[Register, list[LogEvent]] = {}
-        for event in self:
-            if event.is_extended and event.register is not None:
-                found.setdefault(event.register, []).append(event)
-        return found
-
     @property
     def registers(self) -> tuple[Register, ...]:
         """Every register that the log extends, sorted."""
         return tuple(sorted({e.register for e in self if e.is_extended and e.register is not None}))
+
+
+def by_register(events: Iterable[LogEvent]) -> dict[Register, list[LogEvent]]:
+    """The events that were extended, by register, each list in order."""
+    found: dict[Register, list[LogEvent]] = {}
+    for event in events:
+        if event.is_extended and event.register is not None:
+            found.setdefault(event.register, []).append(event)
+    return found

@@ -19,7 +19,7 @@ from tdxc_runtime.measure.cursor import Cursor
 from tdxc_runtime.measure.events import Algorithm, EventType
 from tdxc_runtime.measure.logs.model import ALGORITHM_IDS, EventLog, LogEvent, LogFault, LogFormat, LogKind, register_of
 
-MAX_LOG_SIZE = 4 * 1024 * 1024
+MAX_LOG_SIZE = 2 * 1024 * 1024
 SPEC_ID_SIGNATURE = b"Spec ID Event03\0"
 _SHA1_EVENT_SIZE = 32
 _MIN_EVENT2_SIZE = 16
@@ -94,7 +94,7 @@ class _Layout:
 def parse_event_log(data: bytes, *, name: str, kind: LogKind, tolerant: bool = False) -> EventLog:
     """Parse a log that consists of ``kind``'s registers; ``name`` is the file as diagnostics call it.
 
-    E_EVENTLOG when the file is empty, too large (4 MiB), no event log at all, or breaks off or goes wrong within. With
+    E_EVENTLOG when the file is empty, too large (2 MiB), no event log at all, or breaks off or goes wrong within. With
     ``tolerant`` the last of these is kept as the log's ``fault`` instead, so that what stands before can be compared.
     """
     cursor = Cursor(data, name=name, code=Code.E_EVENTLOG)
