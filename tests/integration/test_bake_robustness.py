@@ -15,6 +15,7 @@ import pytest
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.backends import ArtifactKind, bake
 from tdxc_runtime.backends.base import RECORD_NAME
+from tdxc_runtime.toolsroot import ToolsRoot
 
 pytestmark = pytest.mark.integration
 
@@ -38,8 +39,14 @@ from pathlib import Path
 from tdxc_runtime.backends import bake
 bake(Path(sys.argv[1]), Path(sys.argv[2]), log=Path(sys.argv[3]), progress=lambda text: print(text, flush=True))
 """
-_LATEST_KILL_S = 12.0
+_LATEST_KILL_S = 10.0
 _SETTLE_S = 20.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools() -> ToolsRoot:
+    """Made before the first bake, so that it is bakes that are killed."""
+    return ToolsRoot.ensure()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tdxc_runtime.backends.engine import check_output, check_tree, publish
 from tdxc_runtime.backends.lima import LimaMkosi, copy_argv, gibibytes, instance_status, shell_argv
 from tdxc_runtime.backends.mkosi_tool import INSIDE, BakeFolders, version_tuple
 from tdxc_runtime.backends.nix import SHELL_FOLDER, develop_argv, version_in
-from tdxc_runtime.backends.package_sources import SOURCES_PATH, read_summary, write_sandbox_tree
+from tdxc_runtime.backends.package_sources import SOURCES_PATH, cached_suites, read_summary, write_sandbox_tree
 
 FOLDERS = BakeFolders(tree=Path("/t r"), scratch=Path("/s"), packages=Path("/c/packages"), build=Path("/c/build"))
 
@@ -182,6 +182,16 @@ def test_sources_are_written_for_trees_that_declare_none_alone(tmp_path: Path) -
     for number, other in enumerate((declared, custom)):
         assert write_sandbox_tree(tmp_path / f"other-{number}", other, f"file:{archive}") is None
         assert not (tmp_path / f"other-{number}" / SOURCES_PATH).exists()
+
+
+def test_offline_sources_name_the_suites_of_the_package_cache(tmp_path: Path) -> None:
+    lists = tmp_path / "lib/apt/lists"
+    lists.mkdir(parents=True)
+    (lists / "m.example_debian_dists_trixie-updates_InRelease").touch()
+    has_suite = cached_suites(tmp_path)
+    assert has_suite("https://m.example/debian/", "trixie-updates")
+    assert not has_suite("https://m.example/debian", "trixie-security")
+    assert not has_suite("https://other.example/debian", "trixie-updates")
 
 
 def test_lines_name_folders_as_the_user_knows_them() -> None:

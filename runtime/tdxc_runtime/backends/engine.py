@@ -6,6 +6,7 @@ read once (for its digest) and synced, and one rename publishes it. An earlier o
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
@@ -26,7 +27,7 @@ from tdxc_runtime.backends.base import (
     target_kind,
 )
 from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiTool
-from tdxc_runtime.backends.package_sources import TreeSources, read_summary, write_sandbox_tree
+from tdxc_runtime.backends.package_sources import TreeSources, cached_suites, read_summary, write_sandbox_tree
 from tdxc_runtime.process import describe_status, rerunnable, stop_on_signals
 from tdxc_runtime.supervisor.syscalls import exchange
 from tdxc_runtime.toolsroot.apt_sources import Mirror
@@ -136,7 +137,7 @@ def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Pa
         tree=request.tree,
         scratch=scratch,
         packages=cache / "packages",
-        build=cache / "build",
+        build=cache / "build" / hashlib.sha256(os.fsencode(request.tree)).hexdigest()[:16],
     )
     folders.create()
     seen = tool.folders(folders)
@@ -144,7 +145,8 @@ def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Pa
     tool.send(folders)
     summary = tool.run([*common, "--json", "summary"], folders, capture=True)
     sources = read_summary(summary.stdout, tree_inside=seen.tree, tree=folders.tree)
-    used = write_sandbox_tree(folders.sandbox, sources, request.mirror)
+    has_suite = cached_suites(folders.packages) if request.offline else None
+    used = write_sandbox_tree(folders.sandbox, sources, request.mirror, has_suite=has_suite)
     arguments = [
         *common,
         f"--output-directory={seen.output}",

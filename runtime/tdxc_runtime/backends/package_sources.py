@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -70,10 +70,28 @@ def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSource
         ) from fault
 
 
-def write_sandbox_tree(sandbox: Path, sources: TreeSources, mirror_option: str) -> Mirror | None:
+def cached_suites(packages: Path) -> Callable[[str, str], bool]:
+    """Whether an archive's suite is among the lists of a package cache, for bakes that may not ask the network."""
+
+    def has_suite(uri: str, suite: str) -> bool:
+        # apt names a list after its URI, without the scheme and with underscores for slashes
+        stem = uri.partition("://")[2].strip("/").replace("/", "_")
+        return (packages / f"lib/apt/lists/{stem}_dists_{suite}_InRelease").is_file()
+
+    return has_suite
+
+
+def write_sandbox_tree(
+    sandbox: Path,
+    sources: TreeSources,
+    mirror_option: str,
+    *,
+    has_suite: Callable[[str, str], bool] | None = None,
+) -> Mirror | None:
     """Fill the generated sandbox tree: the host's network options and logins for archives always, package sources
     where the tree has none.
 
+    ``has_suite``: see :func:`~tdxc_runtime.toolsroot.apt_options.sources_text`; by default it asks the network.
     Returns the mirror that was written down, if any. The files may hold passwords and are for us alone.
     """
     options = host_apt_options()
@@ -98,7 +116,7 @@ def write_sandbox_tree(sandbox: Path, sources: TreeSources, mirror_option: str) 
         sources.release,
         components=sources.components,
         further=sources.suites,
-        has_suite=lambda uri, suite: fetchable(f"{uri.rstrip('/')}/dists/{suite}/InRelease", options),
+        has_suite=has_suite or _answers(options),
     )
     _write_private(sandbox / SOURCES_PATH, text)
     return mirror
@@ -111,6 +129,10 @@ def _read_suites(tree: Path, profiles: Sequence[str]) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         found |= dict.fromkeys(line for line in lines if line and not line.startswith("#"))
     return tuple(found)
+
+
+def _answers(options: Mapping[str, str]) -> Callable[[str, str], bool]:
+    return lambda uri, suite: fetchable(f"{uri.rstrip('/')}/dists/{suite}/InRelease", options)
 
 
 def _has_sources(path: Path, tree_inside: Path, tree: Path) -> bool:
