@@ -1,22 +1,30 @@
 """Manifests of the real prediction engine, held against the log of another image: the cause comes out in words."""
 
+import lzma
 from pathlib import Path
 
 import attrs
 import pytest
 from tdxc_runtime.measure.causes import Kind
-from tdxc_runtime.measure.events import EventType, PredictedEvent, Register, RegisterKind, variants
+from tdxc_runtime.measure.events import RTMR0, EventType, PredictedEvent, Register, RegisterKind, variants
+from tdxc_runtime.measure.firmware.load import Firmware
+from tdxc_runtime.measure.firmware.tdvf import parse_tdvf
+from tdxc_runtime.measure.firmware.traits import DXE_VOLUME, FirmwareTraits
+from tdxc_runtime.measure.firmware.varstore import read_variables
+from tdxc_runtime.measure.hints import memory_hints
 from tdxc_runtime.measure.logs import EventLog, LogEvent, LogKind, index_of, parse_event_log
 from tdxc_runtime.measure.logs.describe import TAG_INITRD, TAG_LOAD_OPTIONS
-from tdxc_runtime.measure.machine import QemuVersion
+from tdxc_runtime.measure.machine import GIB, QemuVersion
 from tdxc_runtime.measure.manifest import Manifest
 from tdxc_runtime.measure.manifest_json import manifest_from_json, manifest_to_json
 from tdxc_runtime.measure.predict import predict
 from tdxc_runtime.measure.request import KernelFiles, MeasurementRequest
+from tdxc_runtime.measure.rtmr0.events import MachineInputs, rtmr0_events
+from tdxc_runtime.measure.sequence import in_td
 from tdxc_runtime.measure.verify import Evidence, verify
 
 from tests.support.efi_images import Part, build_kernel, build_uki
-from tests.support.event_logs import cc_log, tpm_log
+from tests.support.event_logs import cc_log, needs_vectors, tpm_log, vector
 
 
 def manifest(folder: Path, uki: bytes, *, append: str = "") -> Manifest:
@@ -120,3 +128,38 @@ def test_a_cut_log_is_told_from_another_image(tmp_path: Path, count: int) -> Non
     result = verify(Evidence(log=cut, manifest=expected))
     assert [cause.kind for cause in result.causes] == [Kind.TRUNCATED_LOG]
     assert Register.pcr(11) in {difference.register for difference in result.differences}
+
+
+@needs_vectors
+@pytest.mark.parametrize(("memory", "passes"), [(8 * GIB, True), (4 * GIB, False), (16 * GIB, False)])
+def test_a_real_td_with_other_memory_than_predicted(memory: int, passes: bool) -> None:
+    """The TD has 8 GiB; its ACPI tables are taken from its log, everything else in RTMR0 is predicted."""
+    log = parse_event_log(vector("go-eventlog/CCEL_unpadded.data.bin"), name="ccel", kind=LogKind.CC)
+    blobs = [e.digests for e in log.of(RTMR0) if e.event_type == EventType.EV_PLATFORM_CONFIG_FLAGS]
+    traits = FirmwareTraits(
+        oldest=202402, newest=202402, measures_td=True, secure_boot_built_in=True, setup_volume=DXE_VOLUME
+    )
+    tdvf = parse_tdvf(lzma.decompress(vector("debian-ovmf/OVMF.inteltdx.ms.fd.xz")), name="OVMF.fd")
+    store = lzma.decompress(vector("debian-ovmf/OVMF_VARS_4M.fd.xz"))
+    firmware = Firmware(
+        name="OVMF.fd",
+        data=b"",
+        sha256="",
+        tdvf=tdvf,
+        traits=traits,
+        configuration=store,
+        variables=read_variables(store),
+    )
+    predicted = in_td(rtmr0_events(firmware, traits, MachineInputs(memory=memory, direct=True)))
+    filled = tuple(
+        attrs.evolve(item, digests=blobs.pop(0), pending="") if item.pending else item
+        for item in predicted
+        if isinstance(item, PredictedEvent)
+    )
+    manifest = Manifest(prediction=filled, covers=(RTMR0,))
+    result = verify(Evidence(log=log, manifest=manifest, hints=memory_hints(tdvf)))
+    assert result.ok is passes
+    if not passes:
+        (cause,) = result.causes
+        assert cause.kind is Kind.MEMORY
+        assert cause.sentence.startswith("same events, other memory size (8 GiB of memory)")
