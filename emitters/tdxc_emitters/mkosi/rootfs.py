@@ -80,25 +80,17 @@ def rootfs_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
 
 
 def _add_init(builder: TreeBuilder, image: ResolvedImage) -> None:
-    """The kernel starts ``/init`` of an initramfs; mkosi makes that a link to systemd where there is none."""
-    origin = Origin(span=image.span, cause=f"the init system is {image.init}")
-    if image.init == "systemd":
-        if not image.partitions:
-            text = (
-                "# The kernel makes the root of an initramfs writable for everybody, like /tmp.\nz / 0755 root root -\n"
-            )
-            cause = Origin(span=image.span, cause="nobody but root may create files in /")
-            builder.add(f"{EXTRA}/usr/lib/tmpfiles.d/00-root.conf", TreeFile.text(text, origin=cause))
-        return
-    if image.partitions:
+    """What differs between an image in memory and one on a disk for the init system."""
+    if image.partitions and image.init != "systemd":
         raise DiagnosticError.of(
             Code.E_UNSUPPORTED,
             f"an image with partitions is started by systemd, not by '{image.init}'",
             image.partitions[0].span,
             fix="leave out the partitions, or the init system",
         )
-    if image.init.startswith("/"):
-        builder.add(f"{EXTRA}/init", TreeLink(target=image.init, origin=origin))
+    if image.init == "systemd" and not image.partitions:
+        cause = Origin(span=image.span, cause="nobody but root may create files in /")
+        builder.add(f"{EXTRA}/usr/lib/tmpfiles.d/00-root.conf", TreeFile.text(_ROOT_TMPFILES, origin=cause))
 
 
 def _refuse_nesting(kinds: dict[str, tuple[str, SourceSpan]]) -> None:

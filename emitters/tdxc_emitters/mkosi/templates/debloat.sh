@@ -113,6 +113,7 @@ remove_program() {
 # Whether a package that stays depends on the package $1.
 is_used() {
     local package
+    [[ -f var/lib/dpkg/status ]] || return 0
     while IFS= read -r package; do
         matches "package:$package" "${remove_binaries[@]}" && [[ ! -v kept_packages[$package] ]] && continue
         [[ $package == "$1" ]] || return 0
