@@ -140,6 +140,17 @@ def test_a_bake_of_nothing_touches_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "deep").exists()
 
 
+def test_an_output_that_cannot_be_written_is_a_diagnostic(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/mkosi.conf").touch()
+    (tmp_path / "file").touch()
+    request = BakeRequest(tree=tmp_path / "tree", output=tmp_path / "file/out", cache=tmp_path / "cache")
+    with pytest.raises(DiagnosticError) as raised:
+        LocalBackend().bake(request)
+    assert _code(raised) is Code.E_OUTPUT
+    assert raised.value.diagnostics[0].fix
+
+
 def test_summaries_tell_what_a_tree_declares(tmp_path: Path) -> None:
     plain = read_summary(_summary(Repositories=["non-free"]), tree_inside=INSIDE.tree, tree=tmp_path)
     assert not plain.declared

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from pathlib import Path
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.toolsroot import cache_folder
 from tdxc_runtime.toolsroot.contents import PACKAGES, SENTINELS, contents_digest
 from tdxc_runtime.toolsroot.make import Manifest, find_damage, installed_packages
-from tdxc_runtime.toolsroot.root import ToolsRoot, root_folder
+from tdxc_runtime.toolsroot.root import ToolsRoot, _remove_forgotten, root_folder
 from tdxc_runtime.toolsroot.userns import subordinate_range
 
 MANIFEST = Manifest(
@@ -84,6 +87,33 @@ def test_find_takes_whole_roots_only(tmp_path: Path) -> None:
     assert found.root == folder / "root"
     (folder / "manifest.json").write_text(manifest.to_json()[:-10], encoding="utf-8")
     assert ToolsRoot.find(cache=tmp_path) is None
+
+
+def test_a_cache_that_cannot_be_written_is_a_diagnostic(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DiagnosticError) as raised:
+        ToolsRoot.ensure(cache=tmp_path / "file/cache")
+    assert raised.value.diagnostics[0].code is Code.E_BACKEND_UNAVAILABLE
+    assert "TDXVM_CACHE" in raised.value.diagnostics[0].fix
+
+
+def test_roots_that_nobody_uses_any_more_are_removed_after_a_month(tmp_path: Path) -> None:
+    folder = root_folder(tmp_path, "trixie")
+    month = 31 * 86400
+    for name, age in {"trixie-amd64-old": month, "sid-amd64-used": month, "trixie-amd64-new": 0}.items():
+        (folder.parent / name / "root").mkdir(parents=True)
+        lock = folder.parent / f"{name}.lock"
+        lock.touch()
+        os.utime(lock, (time.time() - age, time.time() - age))
+    with (folder.parent / "sid-amd64-used.lock").open() as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        _remove_forgotten(folder)
+    assert {path.name for path in folder.parent.iterdir()} == {
+        "sid-amd64-used",
+        "sid-amd64-used.lock",
+        "trixie-amd64-new",
+        "trixie-amd64-new.lock",
+    }
 
 
 def test_contents_decide_the_folder() -> None:

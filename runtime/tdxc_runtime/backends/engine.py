@@ -58,6 +58,17 @@ def bake_with(find_tool: Callable[[], MkosiTool], request: BakeRequest) -> BakeO
         target_kind(target)
     check_tree(request.tree)
     check_output(request.output)
+    try:
+        return _bake_checked(find_tool, request)
+    except OSError as fault:
+        raise DiagnosticError.of(
+            Code.E_OUTPUT,
+            f"cannot write {request.output}: {fault}",
+            fix="make room, or name an output folder that you may write to",
+        ) from fault
+
+
+def _bake_checked(find_tool: Callable[[], MkosiTool], request: BakeRequest) -> BakeOutput:
     with stop_on_signals(), scratch_folder(request.output.parent, request.output.name) as scratch:
         began = time.monotonic()
         tool = find_tool()

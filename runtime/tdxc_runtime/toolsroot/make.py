@@ -150,6 +150,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _require_tools() -> None:
+    # Any keyring since bookworm's will do: trixie's and sid's Release files are signed with bookworm's key as well.
     if shutil.which("mmdebstrap") is None:
         raise DiagnosticError.of(
             Code.E_BACKEND_UNAVAILABLE,

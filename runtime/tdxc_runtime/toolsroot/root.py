@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
+from tdxc.diagnostics import Code, DiagnosticError
 
 from tdxc_runtime.process import Bind, Completed, Confinement, LineCallback, rerunnable, run
 from tdxc_runtime.toolsroot.apt_sources import find_mirror
-from tdxc_runtime.toolsroot.cache import cache_folder
+from tdxc_runtime.toolsroot.cache import CACHE_VARIABLE, cache_folder
 from tdxc_runtime.toolsroot.contents import DEFAULT_SUITE, contents_digest
-from tdxc_runtime.toolsroot.make import Manifest, debian_architecture, find_damage, make_root
+from tdxc_runtime.toolsroot.make import Manifest, debian_architecture, find_damage, make_root, scratch_folder
 from tdxc_runtime.toolsroot.userns import caller_id_map
 
 Progress = Callable[[str], None]
 
+_FORGOTTEN_S = 30 * 86400.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED_ON = ("TERM", "LANG", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
@@ -56,6 +59,17 @@ class ToolsRoot:
         """
         tell = progress or _ignore
         folder = root_folder(cache or cache_folder(), suite)
+        try:
+            return cls._ensure(folder, suite, mirror, tell)
+        except OSError as fault:
+            raise DiagnosticError.of(
+                Code.E_BACKEND_UNAVAILABLE,
+                f"the tools root cannot be kept in {folder.parent}: {fault}",
+                fix=f"make room or give yourself the right to write there, or set {CACHE_VARIABLE} to another folder",
+            ) from fault
+
+    @classmethod
+    def _ensure(cls, folder: Path, suite: str, mirror: str, tell: Progress) -> ToolsRoot:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = _Lock.open(folder.with_suffix(".lock"))
         lock.share(tell)
@@ -71,9 +85,10 @@ class ToolsRoot:
             log.write_bytes(b"")
             found = find_mirror(mirror)
             tell(
-                f"packages come from {found.uri}, {found.origin}" if found else "packages come from mmdebstrap's mirror"
+                f"packages come from {f'{found.uri}, {found.origin}' if found else 'the default mirror of mmdebstrap'}"
             )
             manifest = make_root(folder, suite=suite, mirror=found, log=log, on_line=_step_lines(tell))
+            _remove_forgotten(folder)
         lock.share(tell)
         return cls(folder=folder, manifest=manifest, made=made, lock=lock)
 
@@ -156,13 +171,22 @@ class _Lock:
 
     @classmethod
     def open(cls, path: Path) -> _Lock:
-        return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        lock = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        os.utime(lock._descriptor)  # when the root was last used
+        return lock
 
     def share(self, tell: Progress) -> None:
         self._take(fcntl.LOCK_SH, tell, "waiting for another process that is making the tools root")
 
     def exclude(self, tell: Progress) -> None:
         self._take(fcntl.LOCK_EX, tell, "waiting for other processes that use the tools root")
+
+    def try_exclude(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _take(self, kind: int, tell: Progress, waiting: str) -> None:
         try:
@@ -173,6 +197,20 @@ class _Lock:
 
     def __del__(self) -> None:
         os.close(self._descriptor)
+
+
+def _remove_forgotten(folder: Path) -> None:
+    """Remove roots that were made by other versions and that nobody has used for a month."""
+    for path in folder.parent.glob("*.lock"):
+        old = path.with_suffix("")
+        if old == folder or time.time() - path.stat().st_mtime < _FORGOTTEN_S:
+            continue
+        lock = _Lock.open(path)
+        if old.is_dir() and lock.try_exclude():
+            with scratch_folder(folder.parent, old.name) as scratch:
+                old.rename(scratch / "forgotten")
+            path.unlink()
+            path.with_suffix(".log").unlink(missing_ok=True)
 
 
 def _examine(folder: Path) -> tuple[Manifest | None, str]:
