@@ -68,7 +68,8 @@ class Manifest:
 
     ``covers`` are the registers whose event list in ``prediction`` is complete: an empty list then means the start
     value. ``unpredictable`` gives the reason for registers that no prediction can cover. ``inputs`` is JSON data that
-    says what was measured (artifacts with digests, firmware, machine).
+    says what was measured (artifacts with digests, firmware, machine). ``hints`` are digests that a log might show
+    instead of the predicted ones, with what they would mean ("8 GiB of memory").
     """
 
     platform: Platform = Platform.QEMU
@@ -78,6 +79,7 @@ class Manifest:
     unpredictable: tuple[tuple[Register, str], ...] = ()
     inputs: Mapping[str, object] = attrs.field(factory=dict)
     pending: tuple[str, ...] = ()
+    hints: tuple[tuple[bytes, str], ...] = ()
 
     def expected(self, register: Register, algorithm: Algorithm = Algorithm.SHA384) -> tuple[ExpectedValue, ...]:
         """The accepted values of a register, likeliest first; empty when it is not covered or something is pending."""

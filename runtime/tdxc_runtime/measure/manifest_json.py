@@ -4,7 +4,8 @@ The object has ``platform``; ``mrtd``, ``rtmr0`` .. ``rtmr3`` (hex or null) and 
 which hold the likeliest value of each register that the prediction covers; ``events``, the likeliest list, flat and in
 order; ``alternatives``, the points where reality may differ from it (``at`` indexes ``events``); ``variants``, every
 accepted value of a register that has more than one; ``registers``, for each register whether it is ``predicted``,
-``endorsed`` (with the values), ``pending`` or ``unpredictable`` and why; ``inputs``; and ``pending``, what is missing.
+``endorsed`` (with the values), ``pending`` or ``unpredictable`` and why; ``inputs``; ``pending``, what is missing; and
+``hints`` where there are any, other digests with what they would mean.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def manifest_to_json(manifest: Manifest) -> dict[str, object]:
         "registers": {r.name: _state_to_json(manifest, r) for r in registers},
         "inputs": dict(manifest.inputs),
         "pending": list(dict.fromkeys((*manifest.pending, *_all_pending(manifest)))),
+        **({"hints": {digest.hex(): meaning for digest, meaning in manifest.hints}} if manifest.hints else {}),
     }
 
 
@@ -215,6 +217,10 @@ class _Reader:
             ),
             inputs=self.mapping(top.get("inputs", {})),
             pending=tuple(self.text(item) for item in self.array(top.get("pending", []))),
+            hints=tuple(
+                (bytes.fromhex(digest), self.text(meaning))
+                for digest, meaning in self.mapping(top.get("hints", {})).items()
+            ),
         )
 
     def endorsements(self, register: Register, row: Mapping[str, object]) -> Iterable[Endorsement]:

@@ -31,7 +31,7 @@ class Evidence:
     """What there is to look at; at least one of ``log``, ``quote``, ``report`` and ``pcrs`` must be given.
 
     ``quote_result`` is the outcome of :func:`~tdxc_runtime.measure.quotes.verify_quote`. ``hints`` maps digests to what
-    they would mean, see :func:`~tdxc_runtime.measure.causes.likely_causes`.
+    they would mean, beside those of the manifest; see :func:`~tdxc_runtime.measure.causes.likely_causes`.
     """
 
     log: EventLog | None = None
@@ -109,7 +109,8 @@ def verify(evidence: Evidence) -> Verification:
         more, mismatches, left_out = _check_against_manifest(evidence, replayed, logged)
         checks, skipped = [*checks, *more], [*skipped, *left_out]
     found = _in_log_order(logged or {}, mismatches)
-    causes = likely_causes(found, _shown_events(evidence.manifest, logged or {}), evidence.hints)
+    hints = dict(evidence.manifest.hints if evidence.manifest is not None else ()) | dict(evidence.hints)
+    causes = likely_causes(found, _shown_events(evidence.manifest, logged or {}), hints)
     return Verification(
         checks=tuple(_with_causes(checks, found, causes)),
         not_checked=tuple(skipped),

@@ -157,6 +157,7 @@ def manifest() -> Manifest:
         endorsements=(Endorsement(register=MRTD, values=(b"\x01" * 48, b"\x02" * 48), by="somebody"),),
         unpredictable=((Register.pcr(10), "IMA writes it"),),
         inputs={"artifact": {"sha256": "00"}},
+        hints=((b"\x07" * 48, "8 GiB of memory"),),
     )
 
 
@@ -200,6 +201,9 @@ def test_manifest_json_has_the_promised_shape() -> None:
         ("rtmr1", "00" * 48),
         ("inputs", 3),
         ("pending", [1]),
+        ("hints", []),
+        ("hints", {"zz": "x"}),
+        ("hints", {"00": 1}),
     ],
 )
 def test_manifests_that_do_not_fit_are_diagnosed(key: str, value: object) -> None:

@@ -146,6 +146,8 @@ def test_hints_name_what_a_digest_means() -> None:
     hints = {Algorithm.SHA384.digest(b"HOB of 8 GiB"): "8 GiB instead of 4 GiB"}
     result = against(Boot(memory=b"HOB of 8 GiB"), hints=hints)
     assert "other memory size (8 GiB instead of 4 GiB)" in result.causes[0].sentence
+    result = against(Boot(memory=b"HOB of 8 GiB"), attrs.evolve(MANIFEST, hints=tuple(hints.items())))
+    assert "other memory size (8 GiB instead of 4 GiB)" in result.causes[0].sentence
 
 
 @pytest.mark.parametrize("dropped", [1, 2, 5])
