@@ -26,6 +26,7 @@ from .stub.handover import Handover, StubBoot, hand_over, section_events, sectio
 from .stub.uki import Uki, is_uki, open_uki
 
 ALGORITHMS: tuple[Algorithm, ...] = Register.pcr(0).algorithms
+_MAX_CERTIFICATES = 1 << 20
 _IMAGE, _PATCHED, _INNER, _INITRD = "(image)", "(patched image)", "(inner kernel)", "(initrd)"
 
 
@@ -33,14 +34,15 @@ _IMAGE, _PATCHED, _INNER, _INITRD = "(image)", "(patched image)", "(inner kernel
 class Payload:
     """An image's own contribution.
 
-    ``image`` is its Authenticode digest, ``patched_image`` that of the copy which an older QEMU would hand over (the
-    same digest where it changes nothing). ``inner_kernel`` is set for a UKI. ``command_line`` is ``None`` when the
-    kernel gets none; for a plain kernel it is without the ``initrd=`` that the firmware adds. ``initrd`` is ``None``
-    when there is none or when ``initrd_pending`` says why it cannot be known.
+    ``certificate_table`` holds its signatures, empty for an unsigned image. ``image`` is its Authenticode digest,
+    ``patched_image`` that of the copy which an older QEMU would hand over (the same digest where it changes nothing).
+    ``inner_kernel`` is set for a UKI. ``command_line`` is ``None`` when the kernel gets none; for a plain kernel it is
+    without the ``initrd=`` that the firmware adds. ``initrd`` is ``None`` when there is none or when
+    ``initrd_pending`` says why it cannot be known.
     """
 
     name: str
-    signed: bool
+    certificate_table: bytes
     image: Digests
     patched_image: Digests
     uki: Uki | None
@@ -79,6 +81,12 @@ def _image_segments(source: ByteSource, image: PeImage, name: str) -> tuple[Segm
         raise artifact_error(name, f"'{source.name}' cannot be measured: {error}") from None
 
 
+def _certificates(source: ByteSource, image: PeImage) -> bytes:
+    """The certificate table, which ends the file; empty when there is none or it is unreasonably large."""
+    size = image.certificate_size
+    return source.read(source.size - size, size) if 0 < size <= min(_MAX_CERTIFICATES, source.size) else b""
+
+
 def _measure_uki(
     artifact: Artifact, request: MeasurementRequest, *, secure_boot: bool | None, may_be_patched: bool
 ) -> Payload:
@@ -107,7 +115,7 @@ def _measure_uki(
     digests = hash_plans(artifact.image, plans, ALGORITHMS)
     return Payload(
         name=artifact.name,
-        signed=uki.image.certificate_size > 0,
+        certificate_table=_certificates(artifact.image, uki.image),
         image=digests[_IMAGE],
         patched_image=digests.get(_PATCHED, digests[_IMAGE]),
         uki=uki,
@@ -154,7 +162,7 @@ def _measure_kernel(artifact: Artifact, image: PeImage, request: MeasurementRequ
     digests = hash_plans(artifact.image, plans, ALGORITHMS)
     return Payload(
         name=artifact.name,
-        signed=image.certificate_size > 0,
+        certificate_table=_certificates(artifact.image, image),
         image=digests[_IMAGE],
         patched_image=digests.get(_PATCHED, digests[_IMAGE]),
         uki=None,

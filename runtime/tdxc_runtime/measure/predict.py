@@ -42,6 +42,7 @@ from .manifest import Endorsement, Manifest, Platform
 from .payload import Payload, measure_payload
 from .platforms import platform_rules
 from .request import BootMode, MeasurementRequest
+from .rtmr0.authority import authority_event
 from .rtmr0.boot_options import virtio_disk_option
 from .rtmr0.events import MachineInputs, rtmr0_events
 from .rtmr0.variables import secure_boot_events
@@ -205,13 +206,18 @@ def _qemu_items(request: MeasurementRequest, surroundings: Surroundings, path: B
     else:
         items.append(_mrtd_event(request, firmware))
         traits = _require_traits(firmware)
+        authority = (
+            authority_event(firmware.variables, path.payload.certificate_table) if firmware.secure_boot else None
+        )
         if request.machine is None:
             missing[RTMR0] = "the machine's memory and processors (--memory, --vcpus)"
         else:
-            items.extend(in_td(rtmr0_events(firmware, traits, _machine_inputs(request, surroundings))))
+            inputs = _machine_inputs(request, surroundings, authority)
+            items.extend(in_td(rtmr0_events(firmware, traits, inputs)))
             items.extend(_stub_smbios_events(path.payload))
         variables = secure_boot_events(firmware.variables, built_in=traits.secure_boot_built_in, artifact=firmware.name)
         items.extend((*variables, separator_event(Register.pcr(7), "the firmware ends its Secure Boot configuration")))
+        items.extend(() if authority is None else (authority,))
     items.extend((*rtmr1_items(path), *rtmr2_items(path)))
     tpm = attrs.evolve(path, td=False)
     items.extend((*application_pcr_items(tpm), *payload_pcr_items(tpm, request.units)))
@@ -252,10 +258,15 @@ def _mrtd_event(request: MeasurementRequest, firmware: Firmware) -> PredictedEve
     )
 
 
-def _machine_inputs(request: MeasurementRequest, surroundings: Surroundings) -> MachineInputs:
+def _machine_inputs(
+    request: MeasurementRequest, surroundings: Surroundings, authority: PredictedEvent | None
+) -> MachineInputs:
     machine, items = request.machine, surroundings.items
     if machine is None:
         raise ValueError("there is no machine")
+    slot = request.boot_slot
+    if slot is None and items is not None and len(items.virtio_disks) == 1:
+        slot = items.virtio_disks[0]
     return MachineInputs(
         memory=machine.memory,
         direct=request.boot is BootMode.DIRECT,
@@ -263,7 +274,8 @@ def _machine_inputs(request: MeasurementRequest, surroundings: Surroundings) -> 
         items_origin="" if items is None else items.origin,
         items_missing="the machine's ACPI tables, from its QEMU (--qemu) or from files",
         smbios_sha384=request.smbios_sha384,
-        boot_disk=None if request.boot_slot is None else virtio_disk_option(request.boot_slot),
+        boot_disk=None if slot is None else virtio_disk_option(slot),
+        authority=authority,
     )
 
 
@@ -305,7 +317,7 @@ def read_endorsement(request: MeasurementRequest) -> FirmwareEndorsement | None:
 def _warnings(firmware: Firmware | None, payload: Payload) -> tuple[Diagnostic, ...]:
     if firmware is None:
         return ()
-    return (*firmware_warnings(firmware), *unsigned_warning(firmware, signed=payload.signed))
+    return (*firmware_warnings(firmware), *unsigned_warning(firmware, signed=bool(payload.certificate_table)))
 
 
 def describe_inputs(request: MeasurementRequest, surroundings: Surroundings, payload: Payload) -> Mapping[str, object]:

@@ -20,6 +20,8 @@ _PMBASE = 0x601
 _ACPI_ENABLE = 0x80
 _BRIDGE_CLASS = 0x0604
 _COMMAND_MEMORY_MASTER = 0x6
+_VIRTIO_DISKS = frozenset({0x10011AF4, 0x10421AF4})
+"""Vendor and device of a virtio block device, transitional and modern (Virtio 1.2, section 4.1.2)."""
 
 
 @attrs.frozen(kw_only=True, order=True)
@@ -105,3 +107,10 @@ def _bars(session: QtestSession) -> Iterator[Bar64]:
                 if 0 < size < 1 << 64:
                     yield Bar64(size=size, device=device, function=function, offset=offset)
             offset += 8 if wide else 4
+
+
+def virtio_disks(session: QtestSession) -> tuple[int, ...]:
+    """The slots of the virtio block devices on the root bus."""
+    return tuple(
+        device for device, function in _functions(session) if session.pci_read(device, function, 0) in _VIRTIO_DISKS
+    )

@@ -10,7 +10,7 @@ from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
 from tdxc_runtime.measure.machine import GuestMachine, inert_argv
 
-from .chipset import MMCONFIG, place_windows, program_chipset
+from .chipset import MMCONFIG, place_windows, program_chipset, virtio_disks
 from .qemu import Qemu
 from .qtest import QtestSession, qtest_session
 
@@ -37,10 +37,14 @@ _FILE_ITEMS = (*ACPI_ORDER, *FW_CFG_ORDER, SMBIOS_TABLES, SMBIOS_ANCHOR)
 
 @attrs.frozen(kw_only=True)
 class FwCfgItems:
-    """Items by name, and where they come from in words (``QEMU emulator version …`` or a folder)."""
+    """Items by name, and where they come from in words (``QEMU emulator version …`` or a folder).
+
+    ``virtio_disks`` are the slots of the virtio block devices on the root bus, as far as QEMU told.
+    """
 
     items: Mapping[str, bytes]
     origin: str
+    virtio_disks: tuple[int, ...] = ()
 
 
 def read_from_qemu(qemu: Qemu, machine: GuestMachine, mmconfig: int = MMCONFIG) -> FwCfgItems:
@@ -61,10 +65,11 @@ def read_from_qemu(qemu: Qemu, machine: GuestMachine, mmconfig: int = MMCONFIG) 
         items = {name: data for name in FW_CFG_ORDER if (data := _read(session, name))}
         program_chipset(session, mmconfig=mmconfig)
         place_windows(session, machine.physical_bits)
+        disks = virtio_disks(session)
         for name in (*ACPI_ORDER, SMBIOS_TABLES, SMBIOS_ANCHOR):
             if data := _read(session, name):
                 items[name] = data
-    return FwCfgItems(items=items, origin=f"{qemu.version_text} (sha256 {qemu.sha256[:16]})")
+    return FwCfgItems(items=items, virtio_disks=disks, origin=f"{qemu.version_text} (sha256 {qemu.sha256[:16]})")
 
 
 def unreserved(hardware: Sequence[str], memory: int) -> list[str]:

@@ -80,12 +80,12 @@ def inner_kernel_events(
     """The UKI's inner kernel, which firmware measures when the stub loads it through the firmware.
 
     With Secure Boot on, such a stub installs its own authentication hook for that one image, and the firmware's hook,
-    which also measures, is not called. ``secure_boot`` is ``None`` when its state is unknown.
+    which also measures, is not called (seen in boots with and without). ``secure_boot`` is ``None`` when unknown.
     """
-    if not loaded_by_firmware:
+    if not loaded_by_firmware or secure_boot:
         return ()
     if secure_boot is False:
         return (event,)
     measured = Alternative(reason="Secure Boot is off, so firmware measures the UKI's inner kernel", events=(event,))
     skipped = Alternative(reason="Secure Boot is on, so the stub bypasses the firmware's measurement of it")
-    return (Alternatives(name=INNER_KERNEL, options=(skipped, measured) if secure_boot else (measured, skipped)),)
+    return (Alternatives(name=INNER_KERNEL, options=(measured, skipped)),)

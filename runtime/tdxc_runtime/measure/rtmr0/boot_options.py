@@ -54,41 +54,49 @@ def virtio_disk_option(device: int, function: int = 0) -> BootOption:
     return load_option(_ACTIVE, "UEFI Misc Device", _PCI_ROOT + pci, _DEVICE_OPTION_MARK.bytes_le)
 
 
-def boot_options(traits: FirmwareTraits, disk: BootOption | None, *, direct: bool) -> tuple[BootOption, ...]:
-    """All options in the order of BootOrder; ``disk`` is the boot device's, ``direct`` a boot with ``-kernel``.
-
-    With ``-kernel`` the firmware starts the kernel before it looks at devices or registers its shell.
-    """
-    options: list[BootOption] = []
-    if traits.has_menu_app:
-        if traits.menu_volume:
-            attributes = _ACTIVE | _HIDDEN | _APPLICATION
-            options.append(
-                firmware_file_option(attributes, "BootManagerMenuApp", traits.menu_volume, BOOT_MANAGER_MENU)
-            )
-        if traits.setup_volume:
-            attributes = _ACTIVE | _APPLICATION
-            options.append(firmware_file_option(attributes, "EFI Firmware Setup", traits.setup_volume, UI_APP))
-    elif traits.setup_volume:
-        attributes = _ACTIVE | _HIDDEN | _APPLICATION
-        options.append(firmware_file_option(attributes, "UiApp", traits.setup_volume, UI_APP))
-    if direct:
-        return tuple(options)
-    if disk is not None:
-        options.append(disk)
-    if traits.shell_volume:
+def firmware_options(traits: FirmwareTraits, *, after_devices: bool) -> tuple[BootOption, ...]:
+    """The applications in the firmware that become options: its menus, and after all devices its shell."""
+    if after_devices:
         attributes = _ACTIVE | _APPLICATION if traits.has_menu_app else _ACTIVE
-        options.append(firmware_file_option(attributes, "EFI Internal Shell", traits.shell_volume, SHELL))
+        volume = traits.shell_volume
+        return (firmware_file_option(attributes, "EFI Internal Shell", volume, SHELL),) if volume else ()
+    hidden = _ACTIVE | _HIDDEN | _APPLICATION
+    if not traits.has_menu_app:
+        volume = traits.setup_volume
+        return (firmware_file_option(hidden, "UiApp", volume, UI_APP),) if volume else ()
+    options = []
+    if traits.menu_volume:
+        options.append(firmware_file_option(hidden, "BootManagerMenuApp", traits.menu_volume, BOOT_MANAGER_MENU))
+    if traits.setup_volume:
+        attributes = _ACTIVE | _APPLICATION
+        options.append(firmware_file_option(attributes, "EFI Firmware Setup", traits.setup_volume, UI_APP))
     return tuple(options)
 
 
-def boot_option_events(options: tuple[BootOption, ...], *, artifact: str) -> tuple[PredictedEvent, ...]:
+def boot_options(
+    traits: FirmwareTraits, disk: BootOption | None, *, direct: bool, preferred: bool = False
+) -> tuple[tuple[int, BootOption], ...]:
+    """All options with their numbers, in the order of BootOrder.
+
+    ``disk`` is the boot device's option. With ``-kernel`` (``direct``) the firmware starts the kernel before it looks
+    at devices or registers its shell. Numbers follow the order in which options are made; a disk that QEMU's boot order
+    names (``preferred``, a ``bootindex``) then moves to the front.
+    """
+    menus = firmware_options(traits, after_devices=False)
+    if direct:
+        return tuple(enumerate(menus))
+    made = (*menus, *((disk,) if disk is not None else ()), *firmware_options(traits, after_devices=True))
+    numbered = tuple(enumerate(made))
+    return tuple(sorted(numbered, key=lambda pair: not (preferred and pair[1] is disk)))
+
+
+def boot_option_events(options: tuple[tuple[int, BootOption], ...], *, artifact: str) -> tuple[PredictedEvent, ...]:
     """BootOrder, then each option in its order."""
     origin = Origin(artifact=artifact, rule="edk2 PlatformBootManagerLib")
-    order = b"".join(struct.pack("<H", number) for number in range(len(options)))
-    names = ", ".join(option.description for option in options)
+    order = b"".join(struct.pack("<H", number) for number, _ in options)
+    names = ", ".join(option.description for _, option in options)
     events = [boot_variable_event("BootOrder", order, description=names, origin=origin)]
-    for number, option in enumerate(options):
+    for number, option in options:
         name = f"Boot{number:04X}"
         events.append(boot_variable_event(name, option.data, description=option.description, origin=origin))
     return tuple(events)

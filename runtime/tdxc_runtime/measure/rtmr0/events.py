@@ -42,6 +42,7 @@ class MachineInputs:
 
     ``items_missing`` says in that case what is missing. ``smbios_sha384`` is the digest of the filtered SMBIOS tables
     where somebody knows it. ``boot_disk`` is the disk's boot option, ``None`` when unknown or booting with ``-kernel``.
+    ``authority`` is the event over the key that vouches for the image, ``None`` when Secure Boot is off.
     """
 
     memory: int
@@ -51,6 +52,7 @@ class MachineInputs:
     items_missing: str = "the machine's ACPI tables"
     smbios_sha384: bytes | None = None
     boot_disk: BootOption | None = None
+    authority: PredictedEvent | None = None
 
 
 def rtmr0_events(
@@ -63,10 +65,15 @@ def rtmr0_events(
     events.extend(secure_boot_events(firmware.variables, built_in=traits.secure_boot_built_in, artifact=firmware.name))
     events.append(separator_event(PCR_SECURE_BOOT, "the firmware has measured its Secure Boot configuration"))
     events.extend(acpi_events(machine))
+    authority = [] if machine.authority is None else [machine.authority]
+    if machine.direct:
+        events.extend(authority)
     if traits.measures_smbios:
         events.append(smbios_event(machine))
     events.extend(boot_events(firmware, traits, machine))
     events.extend(closing_separator(traits, PCR_CONFIGURATION, new=False))
+    if not machine.direct:
+        events.extend(authority)
     return tuple(events)
 
 
@@ -176,7 +183,8 @@ def boot_events(firmware: Firmware, traits: FirmwareTraits, machine: MachineInpu
             pending="which slot of the root bus the virtio boot disk is in",
         )
         return (pending,)
-    options = boot_options(traits, machine.boot_disk, direct=machine.direct)
+    preferred = bool(machine.items and machine.items.get("bootorder", b"").strip(b"\0"))
+    options = boot_options(traits, machine.boot_disk, direct=machine.direct, preferred=preferred)
     return boot_option_events(options, artifact=firmware.name)
 
 
