@@ -13,7 +13,7 @@ from tdxc_runtime.measure.events import Algorithm, PredictedEvent, Register, Var
 from tdxc_runtime.measure.logs import LogEvent, describe
 from tdxc_runtime.measure.manifest import Manifest
 from tdxc_runtime.measure.manifest_json import origin_to_json
-from tdxc_runtime.measure.replay import start_value
+from tdxc_runtime.measure.replay import replay_events, start_value
 
 LoggedEvents: TypeAlias = Mapping[Register, Sequence[LogEvent]]
 
@@ -75,10 +75,18 @@ def compare_register(
         return Outcome(check=Check(name=name, ok=False, detail=detail), mismatch=mismatch)
     first = mismatch.differences[0]
     event = difference_to_json(first, algorithm)
+    doubt = (
+        "" if _is_log_true(logged, register, algorithm, measured) else f" (by a log that the {source} does not confirm)"
+    )
     return Outcome(
-        check=Check(name=name, ok=False, detail=f"{detail}; first difference: {_in_words(first)}", event=event),
+        check=Check(name=name, ok=False, detail=f"{detail}; first difference{doubt}: {_in_words(first)}", event=event),
         mismatch=mismatch,
     )
+
+
+def _is_log_true(logged: Sequence[LogEvent], register: Register, algorithm: Algorithm, measured: bytes) -> bool:
+    """Whether the logged events amount to the measured value; PCR 0 is given the benefit of an unknown start."""
+    return register == Register.pcr(0) or replay_events(logged, register, algorithm)[-1] == measured
 
 
 def _check_name(register: Register, algorithm: Algorithm) -> str:

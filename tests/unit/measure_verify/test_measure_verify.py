@@ -137,6 +137,14 @@ def test_a_register_is_told_only_the_causes_that_bear_on_it() -> None:
     assert "memory" not in details["rtmr2 matches the manifest"].partition("Likely cause")[2]
 
 
+def test_a_log_that_the_quote_does_not_confirm_explains_with_a_doubt() -> None:
+    quote = parse_quote(pki.quote(body_of(td_log(Boot(kernel=b"really this")))), name="quote")
+    details = failed(verify(Evidence(log=td_log(Boot(kernel=b"said this")), quote=quote, manifest=MANIFEST)))
+    assert "first difference (by a log that the quote does not confirm)" in details["rtmr1 matches the manifest"]
+    assert "log and quote agree on rtmr1" in details
+    assert not any("does not confirm" in detail for detail in failed(against(Boot(kernel=b"x"))).values())
+
+
 def test_several_files_of_the_image_at_once_are_several_causes() -> None:
     kinds = [cause.kind for cause in against(Boot(kernel=b"x", initrd=b"y")).causes]
     assert kinds[:2] == [Kind.KERNEL, Kind.INITRD]

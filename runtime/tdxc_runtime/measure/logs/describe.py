@@ -7,10 +7,8 @@ from tdxc_runtime.measure.logs.data import (
     EventData,
     GptData,
     ImageLoadData,
-    Opaque,
     SeparatorData,
     TaggedData,
-    VariableData,
     parse_event_data,
 )
 from tdxc_runtime.measure.logs.model import LogEvent
@@ -57,6 +55,6 @@ def describe_data(event_type: int, data: EventData) -> str:
             return f"partition table: {data}"
         case TaggedData() if data.tag in _TAGS:
             return _TAGS[data.tag]
-        case VariableData() | Opaque() | _:
+        case _:
             kind = _TYPES.get(event_type)
             return f"{kind or 'event'}: {data}"

@@ -9,7 +9,7 @@ from typing import overload
 
 import attrs
 
-from tdxc_runtime.measure.events import Algorithm, EventType, Register, event_type_name
+from tdxc_runtime.measure.events import Algorithm, EventType, Register, RegisterKind, event_type_name
 
 
 class LogKind(enum.StrEnum):
@@ -42,7 +42,7 @@ def register_of(kind: LogKind, index: int) -> Register | None:
 
 def index_of(register: Register) -> int:
     """The index under which a log speaks of a register: a PCR's own, and an RTMR's plus one."""
-    return register.index + (0 if register == Register.pcr(register.index) else _CC_FIRST_RTMR)
+    return register.index + (_CC_FIRST_RTMR if register.kind is RegisterKind.RTMR else 0)
 
 
 @attrs.frozen(kw_only=True)
