@@ -19,7 +19,9 @@ from tdxc.passes.lower_network import LowerNetwork
 port = st.integers(min_value=1, max_value=65535)
 port_range = st.tuples(port, port).map(lambda p: PortRange(first=min(p), last=max(p)))
 source = st.sampled_from(["", "10.0.0.0/8", "192.0.2.1", "0.0.0.0/0", "2001:db8::/32", "::/0", "::ffff:192.0.2.1"])
-interface = st.from_regex(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,14}|[A-Za-z0-9_.@+-]{1,14}\*", fullmatch=True)
+interface = st.from_regex(
+    r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,14}|[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,13}\*", fullmatch=True
+)
 
 
 @st.composite

@@ -29,7 +29,9 @@ ip6 = st.tuples(st.ip_addresses(v=6), st.integers(0, 128)).map(lambda p: ipaddre
 network = st.one_of(ip4, ip6).map(
     lambda n: str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n),
 )
-interface = st.from_regex(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,14}|[A-Za-z0-9_.@+-]{1,14}\*", fullmatch=True)
+interface = st.from_regex(
+    r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,14}|[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,13}\*", fullmatch=True
+)
 words = st.sampled_from(
     (
         *("ACCEPT", "drop", "REJECT", "tcp", "UDP", "icmp", "all", "from", "on", "80", "1-2", "80,90", ",", "-"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lark import Token, Tree
 
 LAST_PORT = 65535
-INTERFACE_NAME = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.@+-]{1,15}|[A-Za-z0-9_.@+-]{1,14}\*")
+INTERFACE_NAME = re.compile(r"(?!\.\.?\*?\Z)(?:[A-Za-z0-9_.@+-]{1,15}|[A-Za-z0-9_.@+-]{1,14}\*)")
 """Linux allows 15 bytes but no '/', ':' or blank (dev_valid_name in net/core/dev.c); a last '*' is nft's wildcard."""
 
 _SHAPE = "ACCEPT|DROP|REJECT, then tcp|udp|icmp|all, then ports, 'from ADDRESS' and 'on INTERFACE' as needed"

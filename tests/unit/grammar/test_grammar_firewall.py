@@ -98,6 +98,8 @@ def test_syntax_errors_say_column_and_what_was_expected(text: str, column: int, 
         ("ACCEPT tcp on abcdefghijklmno*", 15, "is not an interface name"),
         ("ACCEPT tcp on *", 15, "is not an interface name"),
         ("ACCEPT tcp on ..", 15, "is not an interface name"),
+        ("ACCEPT tcp on ..*", 15, "is not an interface name"),
+        ("ACCEPT tcp on .*", 15, "is not an interface name"),
         ("ACCEPT tcp on a:b", 15, "is not an interface name"),
     ],
 )
