@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.emission import Emitter
 from tdxc.ir import CompiledImage, ResolvedImage
@@ -20,6 +22,8 @@ from tdxc_emitters.mkosi.scripts import build_scripts, recipe_scripts
 from tdxc_emitters.mkosi.settings import image_settings
 from tdxc_emitters.mkosi.sources import source_files, source_rules, source_scripts
 from tdxc_emitters.mkosi.stub import stub_scripts
+
+_PROFILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def make_project(image: ResolvedImage, emitters: tuple[Emitter, ...] = ()) -> MkosiProject:
@@ -54,6 +58,9 @@ def emit_tree(compiled: CompiledImage, emitters: tuple[Emitter, ...] = ()) -> Fi
             names = ", ".join(variant.profiles)
             raise DiagnosticError.of(Code.E_INTERNAL, f"a variant of a tree has one profile, not: {names}")
         (profile,) = variant.profiles
+        if not _PROFILE_NAME.fullmatch(profile):
+            message = f"profile name {profile!r} is not letters, digits and '_.-'"
+            raise DiagnosticError.of(Code.E_VALUE, message, variant.span, fix="mkosi splits names at blanks and commas")
         layer = delta(base, make_project(variant, emitters), profile=profile)
         tree = tree.merge(render_project(layer, profile=profile))
     return tree

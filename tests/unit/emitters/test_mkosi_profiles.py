@@ -219,3 +219,12 @@ def test_directory_that_a_variant_lacks_is_refused() -> None:
         variant_of(image, directories=())
     assert caught.value.diagnostics[0].code is Code.E_EMIT
     assert caught.value.diagnostics[0].span == SPAN
+
+
+@pytest.mark.parametrize("name", ["two words", "a,b", "../x", "", "é"])
+def test_profile_name_that_mkosi_would_split_is_refused(name: str) -> None:
+    image = resolved_image()
+    variant = attrs.evolve(image, profiles=(name,))
+    with pytest.raises(DiagnosticError) as caught:
+        emit_image(CompiledImage(span=SPAN, image=image, variants=(variant,)))
+    assert caught.value.diagnostics[0].code is Code.E_VALUE
