@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tdxc.diagnostics import DiagnosticError
 
 _DEBUG_VARIABLE = "TDXC_DEBUG"
+_PROGRAMS = ("tdxc", "tdx")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -36,16 +38,15 @@ def run(group: click.Command, argv: list[str]) -> int:
         with _unwinding_signals():
             return _run(group, argv)
     except (click.Abort, KeyboardInterrupt) as error:
-        cause = error.__cause__ if isinstance(error, click.Abort) else error
-        return 128 + int(getattr(cause, "number", signal.SIGINT))
-    except (BrokenPipeError, SystemExit):  # click answers a closed pipe by sys.exit
+        return 128 + int(getattr(error, "number", signal.SIGINT))
+    except BrokenPipeError:
         _discard(sys.stdout, sys.stderr)
         return 128 + signal.SIGPIPE
 
 
 def _run(group: click.Command, argv: list[str]) -> int:
     try:
-        result = group.main(args=argv, prog_name="tdxc", standalone_mode=False)
+        result = _dispatch(group, argv)
         _flush()
     except click.exceptions.Exit as error:
         _flush()
@@ -62,6 +63,19 @@ def _run(group: click.Command, argv: list[str]) -> int:
             raise
         return _report(error, argv)
     return result if isinstance(result, int) else 0
+
+
+def _dispatch(group: click.Command, argv: list[str]) -> object:
+    """What ``group.main`` does, without its answers to interrupts and closed pipes, which are this module's."""
+    program = Path(sys.argv[0]).name
+    program = program if program in _PROGRAMS else _PROGRAMS[0]
+    variable = f"_{program.upper()}_COMPLETE"
+    if variable in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(group, {}, program, variable, os.environ[variable])
+    with group.make_context(program, list(argv), color=False if os.environ.get("NO_COLOR") else None) as ctx:
+        return group.invoke(ctx)
 
 
 @contextmanager
@@ -122,7 +136,6 @@ def _environment(error: OSError) -> DiagnosticError:
 
 def _internal(error: Exception) -> DiagnosticError:
     import traceback
-    from pathlib import Path
 
     from tdxc.diagnostics import Code, DiagnosticError
 

@@ -60,7 +60,9 @@ def command(folder: Path, name: str | None, as_yaml: bool) -> None:
 
     from tdxc.diagnostics import Code, DiagnosticError
 
-    image = name or re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "image"
+    image = (
+        name if name is not None else re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "image"
+    )
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", image):
         raise DiagnosticError.of(Code.E_VALUE, f"'{image}' is not an image name", fix="use a-z, 0-9, '-' and '.'")
     path = folder / ("recipe.yaml" if as_yaml else "recipe.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:
             click.echo(json.dumps(diagnostic_data(diagnostic), ensure_ascii=False), err=True)
         return
     text = render_diagnostics(found, sources_below(_last_root[0]))
+    colour = False if os.environ.get("NO_COLOR") else None
     for line in text.splitlines():
-        click.echo(_coloured(line), err=True)
+        click.echo(_coloured(line), err=True, color=colour)
     errors = sum(d.severity is Severity.ERROR for d in found)
     if errors > 1:
         click.echo(f"\n{errors} errors", err=True)
