@@ -9,35 +9,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import firewall
 from support.authored import at, resolved
+from support.firewall_rules import firewall_rules
 from tdxc.diagnostics import DiagnosticSink
 from tdxc.grammar import print_rule
-from tdxc.ir import FirewallRule, FirewallRuleText, Network, PortRange, Protocol, Verdict
+from tdxc.ir import FirewallRule, FirewallRuleText, Network
 from tdxc.passes.base import PassContext
 from tdxc.passes.firewall_order import ordered_groups, takes_all
 from tdxc.passes.lower_network import LowerNetwork
 
-port = st.integers(min_value=1, max_value=65535)
-port_range = st.tuples(port, port).map(lambda p: PortRange(first=min(p), last=max(p)))
-source = st.sampled_from(["", "10.0.0.0/8", "192.0.2.1", "0.0.0.0/0", "2001:db8::/32", "::/0", "::ffff:192.0.2.1"])
-interface = st.from_regex(
-    r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,14}|[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,13}\*", fullmatch=True
+layers = st.dictionaries(
+    st.sampled_from(["", "dev", "azure", "z"]), st.lists(firewall_rules(), min_size=1, max_size=12)
 )
-
-
-@st.composite
-def rules(draw: st.DrawFn) -> FirewallRule:
-    protocol = draw(st.sampled_from(Protocol))
-    ported = protocol in {Protocol.TCP, Protocol.UDP}
-    return FirewallRule(
-        verdict=draw(st.sampled_from(Verdict)),
-        protocol=protocol,
-        ports=tuple(draw(st.lists(port_range, max_size=6))) if ported else (),
-        source=draw(source),
-        interface=draw(st.one_of(st.just(""), interface)),
-    )
-
-
-layers = st.dictionaries(st.sampled_from(["", "dev", "azure", "z"]), st.lists(rules(), min_size=1, max_size=12))
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from contextlib import suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.firewall_rules import firewall_rules
 from tdxc.diagnostics import DiagnosticError
 from tdxc.grammar import (
     IniDialect,
@@ -20,18 +20,8 @@ from tdxc.grammar import (
 )
 from tdxc.grammar import firewall as firewall_module
 from tdxc.grammar.kconfig import canonical_value
-from tdxc.ir import FirewallRule, KconfigOption, PortRange, Protocol, Verdict
+from tdxc.ir import FirewallRule, KconfigOption
 
-port = st.integers(min_value=1, max_value=65535)
-port_range = st.tuples(port, port).map(lambda p: PortRange(first=min(p), last=max(p)))
-ip4 = st.tuples(st.ip_addresses(v=4), st.integers(0, 32)).map(lambda p: ipaddress.ip_network(p, strict=False))
-ip6 = st.tuples(st.ip_addresses(v=6), st.integers(0, 128)).map(lambda p: ipaddress.ip_network(p, strict=False))
-network = st.one_of(ip4, ip6).map(
-    lambda n: str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n),
-)
-interface = st.from_regex(
-    r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,14}|[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,13}\*", fullmatch=True
-)
 words = st.sampled_from(
     (
         *("ACCEPT", "drop", "REJECT", "tcp", "UDP", "icmp", "all", "from", "on", "80", "1-2", "80,90", ",", "-"),
@@ -40,25 +30,12 @@ words = st.sampled_from(
 )
 
 
-@st.composite
-def rules(draw: st.DrawFn) -> FirewallRule:
-    protocol = draw(st.sampled_from(Protocol))
-    ported = protocol in {Protocol.TCP, Protocol.UDP}
-    return FirewallRule(
-        verdict=draw(st.sampled_from(Verdict)),
-        protocol=protocol,
-        ports=tuple(draw(st.lists(port_range, max_size=4))) if ported else (),
-        source=draw(st.one_of(st.just(""), network)),
-        interface=draw(st.one_of(st.just(""), interface)),
-    )
-
-
-@given(rules())
+@given(firewall_rules())
 def test_a_printed_rule_parses_to_itself(rule: FirewallRule) -> None:
     assert parse_rule(print_rule(rule)) == rule
 
 
-@given(rules())
+@given(firewall_rules())
 def test_the_plain_path_and_the_grammar_agree(rule: FirewallRule) -> None:
     text = print_rule(rule)
     plain = firewall_module._plain_words(text)
