@@ -28,13 +28,18 @@ _LISTS = {
     DebloatKind.MODULE: "modules",
 }
 
+_DISK_PATHS = ("/usr/lib/modules/*/vmlinuz", "/usr/lib/systemd/boot/efi")
+"""What mkosi makes the UKI of a disk image from, after the finalize phase."""
+
 OFF = "debloat-off"
 """The list by which a profile turns the base's debloat off; its lines are not read."""
 
 
 def debloat_rules(image: ResolvedImage) -> tuple[Rule, ...]:
     """The lists of one variant; raises E_EMIT for a name that no line can hold."""
-    return (*_rules("keep", image.debloat.keep), *_rules("remove", image.debloat.remove))
+    if not image.debloat.enabled:
+        return ()
+    return (*_rules("keep", image.debloat.keep), *_disk_rules(image), *_rules("remove", image.debloat.remove))
 
 
 def debloat_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
@@ -52,6 +57,12 @@ def debloat_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
             origin=origin_of(image.debloat, "debloat"),
         ),
     )
+
+
+def _disk_rules(image: ResolvedImage) -> Iterator[Rule]:
+    for partition in image.partitions[:1]:
+        origin = origin_of(partition, "mkosi makes the UKI of a disk image from it")
+        yield from (Rule(list="keep-paths", line=path, origin=origin) for path in _DISK_PATHS)
 
 
 def _rules(verb: str, decisions: tuple[KeepDecision, ...] | tuple[RemoveDecision, ...]) -> Iterator[Rule]:

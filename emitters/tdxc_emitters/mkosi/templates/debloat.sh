@@ -205,7 +205,7 @@ for modules in usr/lib/modules/*; do
     done < <(find "$modules" -name '*.ko*' -type f -print0)
     find "$modules" -type d -empty -delete
     if [[ ${#wanted[@]} -eq 0 ]]; then
-        rm -rf -- "$modules"
+        remove "$modules"
         continue
     fi
     depmod --basedir "$BUILDROOT" "$version"
