@@ -20,8 +20,10 @@ from tdxc.passes.base import PassContext
 from tdxc.passes.init_priority import RUNTIME_INIT
 from tdxc.passes.known_units import BOOT_TARGETS, STATIC_PULLS, is_known, known_units
 from tdxc.passes.unit_graph import PULLING_KEYS, Wait, find_cycles, levels, named_units, waits
+from tdxc.passes.unit_sections import with_directives
 
 MINIMAL_TARGET = "minimal.target"
+NETWORK_ONLINE = "network-online.target"
 
 _REFERRING_KEYS = ("After", "Before", *PULLING_KEYS, "PartOf", "Conflicts", "OnFailure", "OnSuccess")
 _TRIGGERS = {"socket": ("Socket", "Service"), "timer": ("Timer", "Unit"), "path": ("Path", "Unit")}
@@ -50,7 +52,7 @@ class OrderUnits:
         if image.init != "systemd":
             return _plain_order(image, ctx)
         triggered = frozenset(name for unit in image.units for name in _triggers(unit))
-        units = [_with_links(unit, image.default_target, triggered) for unit in image.units]
+        units = [_with_links(_with_network(unit), image.default_target, triggered) for unit in image.units]
         if image.default_target == MINIMAL_TARGET and all(unit.name != MINIMAL_TARGET for unit in units):
             units.append(minimal_target(image.span))
         image = attrs.evolve(image, units=tuple(sorted(units, key=lambda unit: unit.name)))
@@ -92,6 +94,20 @@ def minimal_target(span: SourceSpan) -> Unit:
     directives = tuple(Directive(span=span, cause=cause, key=key, value=value) for key, value in rows)
     section = Section(span=span, cause=cause, name="Unit", directives=directives)
     return Unit(span=span, cause=cause, name=MINIMAL_TARGET, sections=(section,))
+
+
+def _with_network(unit: Unit) -> Unit:
+    """Who comes after network-online.target also pulls it in: nothing else does, and the order alone would be void.
+
+    systemd.special(7) asks both of units that need the network. runtime-init is left out: its steps may make the
+    network, and should not wait for one that nobody needs.
+    """
+    pulled = any(name == NETWORK_ONLINE for key in PULLING_KEYS for name, _ in named_units(unit, key))
+    span = next((span for name, span in named_units(unit, "After") if name == NETWORK_ONLINE), None)
+    if span is None or pulled or unit.name == RUNTIME_INIT:
+        return unit
+    cause = f"order-units: {unit.name} comes after it, so it has to start"
+    return with_directives(unit, "Unit", (Directive(span=span, cause=cause, key="Wants", value=NETWORK_ONLINE),))
 
 
 def _with_links(unit: Unit, default_target: str, triggered: frozenset[str]) -> Unit:

@@ -128,6 +128,18 @@ def test_the_list_of_known_units_is_a_list_of_units() -> None:
     assert not is_known("netwrok.service")
 
 
+def test_who_comes_after_the_network_pulls_it_in() -> None:
+    units = (
+        unit("a.service", line=4, After="network-online.target"),
+        unit("b.service", After="network-online.target", Wants="network-online.target"),
+        unit("c.service", After="network.target"),
+    )
+    after, found = run(OrderUnits(), image(units=units))
+    assert not found
+    wants = {name: unit_of(after, f"{name}.service").values("Unit", "Wants") for name in "abc"}
+    assert wants == {"a": ("network-online.target",), "b": ("network-online.target",), "c": ()}
+
+
 def test_units_that_never_start_are_reported() -> None:
     lost = unit("lost.service", line=8, wanted_by=("rescue.target",))
     chained = unit("chained.service", wanted_by=("app.service",))
