@@ -201,7 +201,8 @@ def _paths(unit: Unit, needs: SandboxNeeds, facts: ImageFacts) -> Iterator[Rule]
         word = quoting.unit_path_word(path, span=needs.span)
         prefix, key = next(((prefix, key) for prefix, key in MANAGED_FOLDERS if path.startswith(prefix)), ("", ""))
         relative = path[len(prefix) :].rstrip("/")
-        if not _MANAGED_NAME.fullmatch(relative) or not prefix or path in facts.placed | facts.shared:
+        is_given = path in facts.placed or path in facts.shared
+        if is_given or not prefix or not _MANAGED_NAME.fullmatch(relative):
             yield Rule("ReadWritePaths", word, "it declares that it writes there", is_list=True)
         elif relative not in words(unit, "Service", key):
             yield Rule(key, relative, f"it declares that it writes below {path}", is_list=True)
