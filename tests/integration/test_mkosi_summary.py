@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from support.mkosi_summary import SUITES, Summary, summarise, tools_root
 from support.resolved_images import SEED, SPAN, resolved_image
+from tdxc.driver import compile_image, load_recipe
 from tdxc.ir import (
     Artifact,
     Blob,
@@ -29,10 +31,12 @@ from tdxc.ir import (
     Suite,
 )
 from tdxc_emitters import emit_image
+from tdxc_emitters.mkosi.partitions import command_line
 from tdxc_runtime.process import Bind
 
 pytestmark = pytest.mark.integration
 
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 MIRROR = "http://mirror.example/debian"
 GIB = 1 << 30
 
@@ -155,12 +159,31 @@ def test_disk_with_verity(suite: str) -> None:
     assert summary.paths("RepartDirectories") == ["mkosi.repart"]
 
 
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_read_as_their_images_say(suite: str, example: Path) -> None:
+    compilation = compile_image(load_recipe(str(example)).image)
+    compiled = compilation.compiled
+    for image in (compiled.image, *compiled.variants):
+        summary = summarise(compilation.tree, suite, image.profiles)
+        assert summary.complaints == ()
+        stub = () if image.efi_stub else ("systemd-boot-efi",)
+        assert sorted(summary.image["Packages"]) == sorted({*names(image.packages), *stub})
+        assert sorted(summary.image["BuildPackages"]) == names(image.build_packages)
+        assert " ".join(summary.image["KernelCommandLine"]) == " ".join(word.text for word in command_line(image))
+        assert summary.image["Seed"] == image.reproducibility.seed
+        assert summary.image["Profiles"] == list(image.profiles)
+        layers = ("scripts/", *(f"mkosi.profiles/{profile}/scripts/" for profile in image.profiles))
+        scripts = [path for path in compilation.tree if path.startswith(layers) and path.endswith(".sh")]
+        assert sorted(scripts_of(summary)) == sorted(scripts)
+
+
 def test_snapshot_alone_is_read_by_mkosi_27() -> None:
     tree = emit_image(CompiledImage(span=SPAN, image=resolved_image(snapshot="20251113T083151Z")))
     assert summarise(tree, "sid").image["Snapshot"] == "20251113T083151Z"
 
 
-def test_every_script_passes_shellcheck(tmp_path: Any) -> None:
+def test_every_script_passes_shellcheck(tmp_path: Path) -> None:
     image = rich_image()
     alpine = resolved_image("alpine/3.20", mirror="http://mirror.example/alpine")
     suites = resolved_image(suites=(Suite(span=SPAN, name="sid"),), snapshot="20251113T083151Z")
@@ -176,7 +199,7 @@ def test_every_script_passes_shellcheck(tmp_path: Any) -> None:
     assert len(texts) > 15
     completed = tools_root("trixie").run(
         ["shellcheck", "--severity=style", *(f"/mnt/{name}" for name in sorted(texts))],
-        binds=[Bind(source=tmp_path, target=tmp_path.__class__("/mnt"))],
+        binds=[Bind(source=tmp_path, target=Path("/mnt"))],
         check=False,
     )
     assert completed.status == 0, "\n".join(completed.lines)
