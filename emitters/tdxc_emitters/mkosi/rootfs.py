@@ -112,6 +112,11 @@ def _directories(image: ResolvedImage) -> Iterator[Rule]:
     for directory in image.directories:
         line = f"{directory.mode:04o} {_line_path(image, directory)}"
         yield Rule(list="directories", line=line, origin=origin_of(directory))
+    declared = {directory.path for directory in image.directories}
+    for partition in image.partitions:
+        if partition.mount_point not in {"/", *declared}:
+            path = image_path(partition.mount_point, partition.span)
+            yield Rule(list="directories", line=f"0755 /{path}", origin=origin_of(partition, "a mount point"))
 
 
 def _modes(image: ResolvedImage) -> Iterator[Rule]:

@@ -103,6 +103,7 @@ class TestPartitions:
         assert root.values("Partition", "ExcludeFilesTarget") == ("/var/", "/var/log/")
         assert var.values("Partition", "CopyFiles") == ("/var:/",)
         assert var.values("Partition", "ExcludeFilesTarget") == ("/log/",)
+        assert tree.text("rules/directories").splitlines()[1:] == ["0755 /var", "0755 /var/log"]
 
     def test_verity_root_has_a_hash_partition_and_no_fixed_identifier(self) -> None:
         root = Partition(span=SPAN, mount_point="/", fs="erofs", size_bytes=GIB, verity=True)
