@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError
@@ -16,6 +17,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 _LOW_RAM_WHEN_SPLIT = 0x80000000
 _SPLIT_FROM = 0xB0000000
+_TCG_PHYSICAL_BITS = 40
 _SIZE = re.compile(r"(\d{1,9})([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": MIB, "K": 1 << 10, "M": MIB, "G": GIB, "T": 1 << 40}
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?")
@@ -68,7 +70,8 @@ class GuestMachine:
     ``memory`` is in bytes. ``machine_options`` follow the type in ``-machine``. ``devices`` are the values of
     ``-device`` in order; an ``id`` of a drive or network in them refers to ``backends``, whose words come before.
     ``physical_bits`` are the guest physical address bits that the firmware sees; they matter when a device has a
-    64-bit memory window. ``tpm`` says whether there is a TPM device, which a TD has not.
+    64-bit memory window, as does whether the processor is AMD's (``amd``; TCG's is). ``tpm`` says whether there is a
+    TPM (the device ``tpm0``), which a TD has not.
     """
 
     memory: int = 2 * GIB
@@ -78,6 +81,7 @@ class GuestMachine:
     devices: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     physical_bits: int | None = None
+    amd: bool = False
     tpm: bool = False
 
     def argv(self) -> list[str]:
@@ -85,7 +89,51 @@ class GuestMachine:
         options = ",".join((self.machine_type, *self.machine_options))
         words = ["-nodefaults", "-no-user-config", "-display", "none", "-machine", options]
         words += ["-smp", str(self.vcpus), "-m", f"{self.memory // MIB}M", *self.backends]
-        return [*words, *(word for device in self.devices for word in ("-device", device))]
+        devices = (*(("tpm-crb,tpmdev=tpm0",) if self.tpm else ()), *self.devices)
+        return [*words, *(word for device in devices for word in ("-device", device))]
+
+    @classmethod
+    def of_argv(cls, argv: Sequence[str], *, physical_bits: int | None = None) -> Self:
+        """The machine that a QEMU command line (without the program's name) describes, such as that of ``tdxc run``.
+
+        Under TCG the processor is QEMU's own, an AMD one with 40 bits of address. E_VALUE when the command line does
+        not state a q35 machine with plain ``-m`` and ``-smp``.
+        """
+        memory, vcpus, machine, devices, backends = "", "1", "", [], []
+        accelerators = [value for option, value in _options(argv) if option == "-accel" and value]
+        tcg = any(accelerator.split(",")[0] == "tcg" for accelerator in accelerators)
+        for option, value in _options(argv):
+            if value is None or option in _NOT_HARDWARE:
+                continue
+            if option == "-m":
+                memory = value.removeprefix("size=")
+            elif option == "-smp":
+                vcpus = value.removeprefix("cpus=")
+            elif option in {"-machine", "-M"}:
+                machine = value
+            elif option == "-device":
+                devices.append(value)
+            else:
+                backends += [option, value]
+        kind, *options = machine.removeprefix("type=").split(",")
+        if "q35" not in kind or not vcpus.isdecimal() or not int(vcpus):
+            raise DiagnosticError.of(
+                Code.E_VALUE,
+                "this QEMU command line does not describe a machine that can be measured",
+                fix="name a q35 machine type, the memory (-m 4G) and the number of processors (-smp 2)",
+            )
+        tpms = [device for device in devices if device.startswith("tpm-")]
+        return cls(
+            memory=parse_memory(memory),
+            vcpus=int(vcpus),
+            machine_type=kind,
+            machine_options=tuple(o for o in options if o.split("=")[0] not in _DROPPED_MACHINE_OPTIONS),
+            devices=tuple(device for device in devices if device not in tpms),
+            backends=tuple(backends),
+            physical_bits=physical_bits or (_TCG_PHYSICAL_BITS if tcg else None),
+            amd=tcg,
+            tpm=bool(tpms),
+        )
 
 
 _DROPPED_WITH_VALUE = frozenset(
@@ -112,6 +160,7 @@ _DROPPED_WITH_VALUE = frozenset(
         "-d",
     }
 )
+_NOT_HARDWARE = frozenset({"-accel", "-append", "-bios", "-cpu", "-display", "-initrd", "-kernel", "-tpmdev"})
 _DROPPED = frozenset({"-daemonize", "-enable-kvm", "-nographic", "-no-reboot", "-S", "-snapshot"})
 _DROPPED_MACHINE_OPTIONS = frozenset({"accel", "confidential-guest-support", "memory-encryption", "memory-backend"})
 _SUBSTITUTES = {"vhost-vsock-pci": "virtio-balloon-pci", "vhost-user-fs-pci": "virtio-balloon-pci"}

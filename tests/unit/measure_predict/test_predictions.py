@@ -5,6 +5,7 @@ from pathlib import Path
 import attrs
 import pytest
 from tdxc.diagnostics import Code, DiagnosticError
+from tdxc_runtime.measure.acpi.chipset import window_base
 from tdxc_runtime.measure.artifact import Artifact, open_artifact
 from tdxc_runtime.measure.events import (
     MRTD,
@@ -346,3 +347,50 @@ def test_nothing_is_assembled_from_unknown_surroundings(uki: Path) -> None:
         manifest = assemble(request, Surroundings(), artifact, payload).manifest
     assert manifest.state(Register.pcr(7))[0] is State.PENDING
     assert MRTD not in manifest.covers
+
+
+def test_a_command_line_becomes_a_machine_and_back() -> None:
+    argv = [
+        *("-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "pc-q35-10.0,confidential-guest-support=t,smm=off"),
+        *("-smp", "4", "-m", "4G", "-serial", "chardev:console", "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
+        *("-device", "tpm-crb,tpmdev=tpm0", "-drive", "if=none,id=d", "-device", "virtio-blk-pci,drive=d"),
+    ]
+    machine = GuestMachine.of_argv(argv)
+    assert (machine.memory, machine.vcpus, machine.machine_type) == (4 * GIB, 4, "pc-q35-10.0")
+    assert machine.machine_options == ("smm=off",)
+    assert machine.devices == ("virtio-blk-pci,drive=d",)
+    assert machine.tpm
+    assert machine.amd
+    assert machine.physical_bits == 40
+    assert inert_argv(machine.argv()).count("-device") == 2
+    assert GuestMachine.of_argv(argv, physical_bits=46).physical_bits == 46
+    assert not GuestMachine.of_argv(argv[2:]).amd
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["-machine", "pc", "-m", "1G"],
+        ["-machine", "q35", "-m", "1G", "-smp", "sockets=2"],
+        ["-machine", "q35", "-smp", "2"],
+        ["-machine", "q35", "-m", "1G", "-smp", "0"],
+    ],
+)
+def test_command_lines_that_describe_no_machine_are_diagnostics(argv: list[str]) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        GuestMachine.of_argv(argv)
+    assert caught.value.diagnostics[0].code is Code.E_VALUE
+
+
+@pytest.mark.parametrize(
+    ("bits", "amd", "base"),
+    [
+        (46, False, 0x380000000000),
+        (40, False, 0xE000000000),
+        (40, True, 0xC000000000),
+        (48, True, 0xE00000000000),
+    ],
+)
+def test_the_memory_window_is_the_last_eighth_but_not_over_hypertransport(*, bits: int, amd: bool, base: int) -> None:
+    assert window_base(bits, amd=amd) == base

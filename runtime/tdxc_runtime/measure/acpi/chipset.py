@@ -2,7 +2,8 @@
 
 Sources: Intel 82Q35 and ICH9 datasheets for the registers (PMBASE, ACPI_CNTL, PCIEXBAR); edk2
 ``OvmfPkg/Library/PlatformInitLib/Platform.c`` (``PlatformMiscInitialization``) and ``MemDetect.c``
-(``PlatformDynamicMmioWindow``) for the values; PCI Local Bus Specification 3.0, section 6.2.5 for base addresses.
+(``PlatformDynamicMmioWindow``, ``PlatformReservationConflictCB``) for the values; PCI Local Bus Specification 3.0,
+section 6.2.5 for base addresses.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _PMBASE = 0x601
 _ACPI_ENABLE = 0x80
 _BRIDGE_CLASS = 0x0604
 _COMMAND_MEMORY_MASTER = 0x6
+_HYPERTRANSPORT_START, _HYPERTRANSPORT_END = 0xFD00000000, 0x10000000000
 _VIRTIO_DISKS = frozenset({0x10011AF4, 0x10421AF4})
 """Vendor and device of a virtio block device, transitional and modern (Virtio 1.2, section 4.1.2)."""
 
@@ -42,12 +44,19 @@ def program_chipset(session: QtestSession, *, mmconfig: int = MMCONFIG) -> None:
     session.pci_write(0, 0, 0x60, mmconfig | 1)
 
 
-def window_base(physical_bits: int) -> int:
-    """Where the firmware's 64-bit window begins: the last eighth of the guest's address space."""
-    return (1 << physical_bits) - (1 << (physical_bits - 3))
+def window_base(physical_bits: int, *, amd: bool = False) -> int:
+    """Where the firmware's 64-bit window begins: the last eighth of the guest's address space.
+
+    With an AMD processor QEMU reserves the HyperTransport range below 1 TiB; a window that would cover it moves below.
+    """
+    size = 1 << (physical_bits - 3)
+    base = (1 << physical_bits) - size
+    if amd and base < _HYPERTRANSPORT_END and base + size > _HYPERTRANSPORT_START:
+        return (_HYPERTRANSPORT_START - size) & ~(size - 1)
+    return base
 
 
-def place_windows(session: QtestSession, physical_bits: int | None) -> bool:
+def place_windows(session: QtestSession, physical_bits: int | None, *, amd: bool = False) -> bool:
     """Give 64-bit windows their addresses as the firmware would; whether there are any.
 
     E_MEASUREMENT when there are some but ``physical_bits`` is unknown, or when a device sits behind a bridge.
@@ -61,7 +70,7 @@ def place_windows(session: QtestSession, physical_bits: int | None) -> bool:
             "a device has a 64-bit memory window, whose place depends on the guest's physical address bits",
             fix="give the guest's physical address bits (46 on most TDX hosts)",
         )
-    address = window_base(physical_bits)
+    address = window_base(physical_bits, amd=amd)
     for bar in bars:
         address = (address + bar.size - 1) & ~(bar.size - 1)
         session.pci_write(bar.device, bar.function, bar.offset, address & 0xFFFFFFFF)

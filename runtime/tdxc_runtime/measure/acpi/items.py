@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tdxc_runtime.measure.machine import GuestMachine, inert_argv
 from .chipset import MMCONFIG, place_windows, program_chipset, virtio_disks
 from .qemu import Qemu
 from .qtest import QtestSession, qtest_session
+from .tpm import NO_TPM, software_tpm
 
 LOADER, RSDP, TPM_LOG, TABLES = "etc/table-loader", "etc/acpi/rsdp", "etc/tpm/log", "etc/acpi/tables"
 ACPI_ORDER = (LOADER, RSDP, TPM_LOG, TABLES)
@@ -54,17 +56,14 @@ def read_from_qemu(qemu: Qemu, machine: GuestMachine, mmconfig: int = MMCONFIG) 
     tables after, as the firmware does. E_MEASUREMENT for machines whose tables cannot be foretold, E_BACKEND_EXECUTION
     when QEMU rejects the machine.
     """
-    if machine.tpm:
-        raise DiagnosticError.of(
-            Code.E_MEASUREMENT,
-            "the tables of a machine with a TPM need the TPM's own back end",
-            fix="measure the TD's machine, which has no TPM, or give the tables as files",
-        )
     processor = f"qemu64,phys-bits={machine.physical_bits or _USUAL_PHYSICAL_BITS}"
-    with qtest_session(qemu, [*unreserved(inert_argv(machine.argv()), machine.memory), "-cpu", processor]) as session:
+    hardware = [*unreserved(inert_argv(machine.argv()), machine.memory), "-cpu", processor]
+    with contextlib.ExitStack() as stack:
+        tpm = stack.enter_context(software_tpm(qemu.tools)) if machine.tpm else NO_TPM
+        session = stack.enter_context(qtest_session(qemu, [*tpm.words, *hardware], tpm.binds))
         items = {name: data for name in FW_CFG_ORDER if (data := _read(session, name))}
         program_chipset(session, mmconfig=mmconfig)
-        place_windows(session, machine.physical_bits)
+        place_windows(session, machine.physical_bits, amd=machine.amd)
         disks = virtio_disks(session)
         for name in (*ACPI_ORDER, SMBIOS_TABLES, SMBIOS_ANCHOR):
             if data := _read(session, name):

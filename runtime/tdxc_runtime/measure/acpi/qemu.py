@@ -38,6 +38,11 @@ def find_qemu(path: Path | None = None) -> Qemu:
         tools, program = find_vm_tools(), _PROGRAM
         on_host = (tools.on_host(candidate) for candidate in _CANDIDATES)
         file = next((candidate for candidate in on_host if candidate.is_file()), Path(program))
+    return read_qemu(tools, program, file)
+
+
+def read_qemu(tools: VmTools, program: str, file: Path) -> Qemu:
+    """Ask a program for its version and hash its ``file``; E_BACKEND_UNAVAILABLE when that cannot be read."""
     try:
         with file.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from typing import IO
 
 from tdxc.diagnostics import Code, DiagnosticError, Note
 
-from tdxc_runtime.process import Running
+from tdxc_runtime.process import Bind, Running
 
 from .qemu import Qemu
 
@@ -154,8 +154,8 @@ def _pci_address(device: int, function: int, offset: int) -> int:
 
 
 @contextlib.contextmanager
-def qtest_session(qemu: Qemu, hardware: Sequence[str]) -> Iterator[QtestSession]:
-    """Start QEMU with the given hardware, stopped; it is gone when the block ends."""
+def qtest_session(qemu: Qemu, hardware: Sequence[str], binds: Sequence[Bind] = ()) -> Iterator[QtestSession]:
+    """Start QEMU with the given hardware, stopped; it is gone when the block ends. ``binds`` is what it has to see."""
     argv = [qemu.program, *hardware, "-accel", "tcg", "-S", "-qtest", "stdio", "-qtest-log", "none"]
-    with qemu.tools.start(argv, (), stdin=subprocess.PIPE) as running:
+    with qemu.tools.start(argv, binds, stdin=subprocess.PIPE) as running:
         yield QtestSession(running, argv)
