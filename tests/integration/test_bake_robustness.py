@@ -164,15 +164,17 @@ def test_killed_mkosi_is_an_error_with_its_log_and_leaves_nothing(tree: Path, tm
 
 
 def test_failing_bake_reports_mkosis_words_and_leaves_nothing(tree: Path, tmp_path: Path) -> None:
-    conf = (tree / "mkosi.conf").read_text("utf-8").replace("busybox", "no-such-package-anywhere")
-    (tree / "mkosi.conf").write_text(conf, encoding="utf-8")
+    (tree / "mkosi.sync").write_text("#!/bin/sh\necho no luck today\nexit 3\n", encoding="utf-8")
+    (tree / "mkosi.sync").chmod(0o755)
     workplace = tmp_path / "workplace-failing"
     workplace.mkdir()
     with pytest.raises(DiagnosticError) as raised:
         bake(tree, workplace / "out", log=tmp_path / "log")
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code is Code.E_BACKEND_EXECUTION
-    assert any("no-such-package-anywhere" in note.message for note in diagnostic.notes)
+    notes = [note.message for note in diagnostic.notes]
+    assert "no luck today" in notes
+    assert any(f"{tree}/mkosi.sync" in note for note in notes), "the user's own name for the tree"
     assert not _until_clean(workplace, set(), set())
 
 
