@@ -49,8 +49,8 @@ def _lines(diagnostic: Diagnostic, sources: Sources) -> Iterator[str]:
     yield f"{place}{diagnostic.severity.value}[{diagnostic.code.value}]: {diagnostic.message}"
     yield from _excerpt(diagnostic.span, sources)
     for note in diagnostic.notes:
-        where = f"{note.span}: " if str(note.span) else ""
-        yield f"  note: {where}{note.message}"
+        start = f"  note: {note.span}: " if str(note.span) else "  note: "
+        yield start + note.message.replace("\n", "\n" + " " * len(start))
         yield from _excerpt(note.span, sources)
     if diagnostic.fix:
         yield f"  fix: {diagnostic.fix}"

@@ -1,0 +1,118 @@
+"""``tdxc lock``, ``build``, ``run`` and ``doctor`` without a machine that bakes: refusals come before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.commands import SMALL, invoke, process, project, state
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return project(tmp_path, monkeypatch)
+
+
+def test_a_lock_fits_until_the_recipe_changes(folder: Path) -> None:
+    assert invoke("lock", "small.py").status == 0
+    lock = json.loads((folder / "build/tdx.lock").read_text())
+    assert invoke("lock", "small.py", "--check").out.startswith("build/tdx.lock: fits the recipe\n")
+    (folder / "small.py").write_text("# a comment\n" + SMALL)
+    assert invoke("lock", "small.py", "--check").status == 0
+    (folder / "small.py").write_text(SMALL.replace("8080", "8081"))
+    outcome = invoke("lock", "small.py", "--check")
+    assert outcome.status == 4
+    assert "error[E_LOCKFILE]" in outcome.err
+    assert "tdxc lock" in outcome.err
+    assert json.loads((folder / "build/tdx.lock").read_text()) == lock
+
+
+def test_a_second_lock_is_the_same_bytes(folder: Path) -> None:
+    invoke("lock", "small.py", "--lockfile", "a.lock")
+    invoke("lock", "small.py", "--lockfile", "b.lock")
+    assert (folder / "a.lock").read_bytes() == (folder / "b.lock").read_bytes()
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"version": 99}', "\xff"])
+def test_a_frozen_build_refuses_without_a_fitting_lock_before_it_writes(folder: Path, content: str | None) -> None:
+    if content is not None:
+        (folder / "build").mkdir()
+        (folder / "build/tdx.lock").write_bytes(content.encode("latin-1"))
+    before = state(folder)
+    outcome = invoke("build", "small.py", "--frozen")
+    assert outcome.status == 4
+    assert "error[E_LOCKFILE]" in outcome.err
+    assert state(folder) == before
+
+
+def test_a_recipe_that_does_not_compile_is_not_locked(folder: Path) -> None:
+    assert invoke("lock", "bad.py").status == 1
+    assert not (folder / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "arguments"),
+    [
+        ("require_frozen_lock=True", []),
+        ('network_mode="offline"', []),
+        ('mutable_ref_policy="error"', ["--emit-mkosi", "out"]),
+    ],
+)
+def test_a_policy_stops_a_build_before_it_writes(folder: Path, rule: str, arguments: list[str]) -> None:
+    (folder / "strict.py").write_text(f"from tdx.policy import Policy\n{SMALL}img.set_policy(Policy({rule}))\n")
+    before = state(folder)
+    outcome = invoke("build", "strict.py", *arguments)
+    assert outcome.status == 4
+    assert f"error[E_POLICY]: policy {rule.partition('=')[0]}" in outcome.err
+    assert state(folder) == before
+
+
+def test_a_bad_recipe_stops_a_build_before_it_writes(folder: Path) -> None:
+    before = state(folder)
+    assert invoke("build", "bad.py").status == 1
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("image", "words"), [("nothing", "does not exist"), ("empty", "holds no UKI"), ("two", "several UKIs")]
+)
+def test_run_says_what_is_missing(folder: Path, image: str, words: str) -> None:
+    (folder / "empty").mkdir()
+    (folder / "two").mkdir()
+    for name in ("a.efi", "b.efi"):
+        (folder / "two" / name).write_bytes(b"MZ")
+    outcome = invoke("run", image)
+    assert outcome.status == 1
+    assert "error[E_ARTIFACT]" in outcome.err
+    assert words in outcome.err
+    assert "tdxc build" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--forward", "80"], ["--forward", "0:80"], ["--forward", "99999:80"], ["--forward", "80:80/sctp"],
+     ["--memory", "much"], ["--memory", "0"], ["--until", "("], ["--vcpus", "many"]],
+)  # fmt: skip
+def test_run_refuses_impossible_options(folder: Path, arguments: list[str]) -> None:
+    (folder / "image.efi").write_bytes(b"MZ")
+    outcome = invoke("run", "image.efi", *arguments)
+    assert outcome.status in {1, 2}
+    assert "rror" in outcome.err
+
+
+def test_an_image_that_is_none_is_a_diagnostic(folder: Path) -> None:
+    (folder / "image.efi").write_bytes(b"MZ not really")
+    outcome = invoke("run", "image.efi", "--until", "x", "--timeout", "1")
+    assert outcome.status in {1, 3}
+    assert "error[E_" in outcome.err
+
+
+def test_doctor_names_a_fix_for_everything_that_does_not_work(folder: Path) -> None:
+    bare = {"PATH": "/nonexistent", "HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    outcome = process("doctor", "--format", "json", cwd=folder, **bare)
+    rows = json.loads(outcome.out)
+    assert outcome.status == 3
+    assert all(row["fix"] for row in rows if row["status"] == "fail")
+    text = process("doctor", cwd=folder, **bare)
+    assert text.out.count("fix: ") == sum(bool(row["fix"]) and row["status"] != "ok" for row in rows)
