@@ -11,7 +11,7 @@ import click
 from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option
 from tdxc.ir import ResolvedImage
 
-ASPECTS = ("ir", "authored", "passes", "packages", "units", "boot", "kernel", "firewall", "files", "firmware")
+ASPECTS = ("ir", "authored", "passes", "packages", "units", "boot", "kernel", "firewall", "files", "firmware", "size")
 
 
 @click.command("show")
@@ -24,8 +24,8 @@ def command(aspect: str, recipe: str, profiles: tuple[str, ...], svg: Path | Non
     """Show one ASPECT of RECIPE.
 
     ASPECT is `packages`, `units`, `boot` (the order in which units start), `kernel`, `firewall` or `files`, each with
-    the reason for it; `authored` or `ir` for the whole image before or after the passes; `passes`; or `firmware`, with
-    a firmware file in place of RECIPE.
+    the reason for it; `authored` or `ir` for the whole image before or after the passes; `passes`; `firmware`, with a
+    firmware file in place of RECIPE; or `size`, with the output folder of a bake in place of it.
     """
     if svg is not None and aspect != "boot":
         raise click.UsageError("--svg goes with `show boot`")
@@ -33,6 +33,8 @@ def command(aspect: str, recipe: str, profiles: tuple[str, ...], svg: Path | Non
         from tdxc.cli.firmware import show_firmware
 
         show_firmware(Path(recipe), output_format)
+    elif aspect == "size":
+        _print_rows(_sizes(Path(recipe)), output_format)
     elif aspect == "authored":
         _print_ir(open_recipe(recipe).image, output_format)
     else:
@@ -77,6 +79,28 @@ def _print_rows(rows: list[dict[str, str]], output_format: str) -> None:
     widths = {key: max(len(row[key]) for row in rows) for key in keys}
     for row in rows:
         click.echo("  ".join(row[key].ljust(widths[key]) for key in keys).rstrip())
+
+
+def _sizes(output: Path) -> list[dict[str, str]]:
+    """What takes the space of a baked image: the UKI's parts, then the initrd's folders before compression."""
+    from tdxc_runtime.initrd import read_cpio, size_by_folder, unpacked
+
+    from tdxc.diagnostics import Code, DiagnosticError
+
+    parts = [path for suffix in (".efi", ".vmlinuz", ".initrd") for path in sorted(output.glob(f"*{suffix}"))]
+    initrd = next((path for path in parts if path.suffix == ".initrd"), None)
+    if initrd is None:
+        raise DiagnosticError.of(
+            Code.E_ARTIFACT,
+            f"'{output}' holds no initrd",
+            fix="bake first: tdxc build RECIPE -o DIR, then show size DIR",
+        )
+    sizes = [(path.name, path.stat().st_size) for path in parts]
+    sizes += size_by_folder(read_cpio(memoryview(unpacked(initrd)), name=initrd.name))
+    return [{"MB": f"{size / 1e6:8.2f}", "what": name} for name, size in sizes if size >= _SHOWN_BYTES]
+
+
+_SHOWN_BYTES = 10_000
 
 
 def _packages(image: ResolvedImage) -> list[dict[str, str]]:
