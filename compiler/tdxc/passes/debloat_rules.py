@@ -49,7 +49,7 @@ SYSTEMD_REMOVALS: tuple[Removal, ...] = (
         names=("/etc/init.d", "/etc/rc?.d"),
         reason="start scripts that systemd does not read",
     ),
-    Removal(kind=DebloatKind.UNIT, names=("*",), reason="units that nothing in the image uses are masked"),
+    Removal(kind=DebloatKind.UNIT, names=("*",), reason="units that nothing in the image uses"),
     Removal(
         kind=DebloatKind.PATH,
         names=(

@@ -54,6 +54,14 @@ STATIC_AFTER: dict[str, tuple[str, ...]] = {
 BOOT_TARGETS = ("multi-user.target", "graphical.target", "default.target")
 """Targets by which units that were written for any system mean "at boot"."""
 
+SHUTDOWN_TARGETS = frozenset(
+    {
+        "exit.target", "final.target", "halt.target", "kexec.target", "poweroff.target", "reboot.target",
+        "shutdown.target", "umount.target",
+    }
+)  # fmt: skip
+"""Targets of shutting down: units name them in ``Before=``, but they are no part of a boot."""
+
 
 @functools.cache
 def known_units() -> frozenset[str]:

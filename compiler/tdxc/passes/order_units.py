@@ -18,7 +18,7 @@ from tdxc.diagnostics import Code, Note, SourceSpan, nearest
 from tdxc.ir import BootUnit, Directive, ResolvedImage, Section, Unit
 from tdxc.passes.base import PassContext
 from tdxc.passes.init_priority import RUNTIME_INIT
-from tdxc.passes.known_units import BOOT_TARGETS, STATIC_PULLS, is_known, known_units
+from tdxc.passes.known_units import BOOT_TARGETS, SHUTDOWN_TARGETS, STATIC_PULLS, is_known, known_units
 from tdxc.passes.unit_graph import PULLING_KEYS, Wait, find_cycles, levels, named_units, waits
 from tdxc.passes.unit_sections import with_directives
 
@@ -60,7 +60,8 @@ class OrderUnits:
         _check_default_target(image, names, ctx)
         _check_references(image, names, ctx)
         _check_reached(image, ctx)
-        graph = waits(image.units, extra=(image.default_target,))
+        extra = (image.default_target, *_linked_units(image))
+        graph = waits(image.units, extra=extra, drop_ins=image.drop_ins)
         for cycle in find_cycles(graph):
             _report_cycle(cycle, ctx)
         if ctx.sink.has_errors:
@@ -161,6 +162,12 @@ def _existing(image: ResolvedImage) -> frozenset[str]:
     return frozenset(own) | {path.rpartition("/")[2] for path in paths if path.startswith(_UNIT_FOLDERS)}
 
 
+def _linked_units(image: ResolvedImage) -> tuple[str, ...]:
+    """Units of systemd or of a package that the image starts by links of its own."""
+    names = (link.path.rsplit("/", 2) for link in image.symlinks if link.path.startswith(_UNIT_FOLDERS))
+    return tuple(name for _, folder, name in names if folder.endswith((".wants", ".requires")))
+
+
 def _check_default_target(image: ResolvedImage, existing: frozenset[str], ctx: PassContext) -> None:
     target = image.default_target
     if not target.endswith(".target") or "/" in target:
@@ -235,7 +242,7 @@ def _order(image: ResolvedImage, graph: dict[str, dict[str, Wait]]) -> tuple[Boo
     own = {unit.name: unit for unit in image.units}
     level = levels(graph)
     rows: list[BootUnit] = []
-    for name in sorted(graph, key=lambda name: (level[name], name)):
+    for name in sorted(graph.keys() - SHUTDOWN_TARGETS, key=lambda name: (level[name], name)):
         after = tuple(sorted(graph[name]))
         unit = own.get(name)
         span, cause = (unit.span, unit.cause) if unit else (image.span, "a unit of systemd or a package")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import attrs
 
 from tdxc.diagnostics import UNKNOWN_SPAN, SourceSpan
-from tdxc.ir import Unit
+from tdxc.ir import DropIn, Unit
 from tdxc.passes.known_units import STATIC_AFTER
 from tdxc.passes.unit_sections import is_false, last_value
 
@@ -26,32 +26,40 @@ class Wait:
     span: SourceSpan = attrs.field(default=UNKNOWN_SPAN, eq=False)
 
 
-def waits(units: Iterable[Unit], extra: Iterable[str] = ()) -> dict[str, dict[str, Wait]]:
+def waits(
+    units: Iterable[Unit], extra: Iterable[str] = (), drop_ins: Iterable[DropIn] = ()
+) -> dict[str, dict[str, Wait]]:
     """For each unit the waits on others: explicit ones, systemd's defaults, and those among the targets of boot-up.
 
-    ``extra`` are further known units whose own order shall be part of the graph.
+    ``extra`` are further known units whose own order shall be part of the graph; ``drop_ins`` add to that of theirs.
     """
-    graph: dict[str, dict[str, Wait]] = {}
+    own = {unit.name: unit for unit in units}
+    changed = [Unit(span=drop_in.span, name=drop_in.unit, sections=drop_in.sections) for drop_in in drop_ins]
+    graph: dict[str, dict[str, Wait]] = {name: {} for name in (*own, *extra)}
+    _add(graph, (wait for unit in (*own.values(), *changed) for wait in _explicit(unit)))
+    _add(graph, (wait for unit in own.values() for wait in _default(unit)))
+    for unit in own.values():
+        _add(graph, tuple(_by_targets(unit, own, graph)))
+    _add_boot_up(graph, own)
+    return graph
 
-    def add(wait: Wait) -> None:
+
+def _add(graph: dict[str, dict[str, Wait]], found: Iterable[Wait]) -> None:
+    """Add waits, the first of two for one pair kept."""
+    for wait in found:
         graph.setdefault(wait.earlier, {})
         graph.setdefault(wait.later, {}).setdefault(wait.earlier, wait)
 
-    own = {unit.name: unit for unit in units}
-    for unit in own.values():
-        graph.setdefault(unit.name, {})
-        for wait in (*_explicit(unit), *_default(unit)):
-            add(wait)
-    for unit in own.values():
-        for wait in _by_targets(unit, own, graph):
-            add(wait)
-    pending = [*graph, *extra]
+
+def _add_boot_up(graph: dict[str, dict[str, Wait]], own: Mapping[str, Unit]) -> None:
+    """The order among units of boot-up that the image does not bring, with the targets that this adds."""
+    pending = [name for name in graph if name not in own]
     for name in pending:
-        for earlier in STATIC_AFTER.get(name, ()) if name not in own else ():
-            if earlier in own or earlier.endswith(".target") or earlier in graph:
-                pending += () if earlier in graph else (earlier,)
-                add(Wait(later=name, earlier=earlier, reason="systemd orders it so"))
-    return graph
+        for earlier in STATIC_AFTER.get(name, ()):
+            if earlier not in graph and earlier.endswith(".target"):
+                pending.append(earlier)
+            if earlier in graph or earlier.endswith(".target"):
+                _add(graph, (Wait(later=name, earlier=earlier, reason="systemd orders it so"),))
 
 
 def named_units(unit: Unit, key: str) -> Iterator[tuple[str, SourceSpan]]:

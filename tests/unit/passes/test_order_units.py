@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.images import at, image, run, unit, unit_of
 from support.systemd import run_inside
 from tdxc.diagnostics import Code
-from tdxc.ir import Blob, BootStep, Directive, File, Section, Unit
+from tdxc.ir import Blob, BootStep, Directive, DropIn, File, Section, Symlink, Unit
 from tdxc.passes.init_priority import InitPriority
 from tdxc.passes.known_units import is_known, known_units
 from tdxc.passes.order_units import OrderUnits, boot_order
@@ -138,6 +138,23 @@ def test_who_comes_after_the_network_pulls_it_in() -> None:
     assert not found
     wants = {name: unit_of(after, f"{name}.service").values("Unit", "Wants") for name in "abc"}
     assert wants == {"a": ("network-online.target",), "b": ("network-online.target",), "c": ()}
+
+
+def test_linked_units_and_drop_ins_are_part_of_the_order() -> None:
+    folder = "/usr/lib/systemd/system"
+    link = Symlink(span=at(2), path=f"{folder}/minimal.target.wants/systemd-networkd.service", target="x")
+    after = Section(name="Unit", directives=(Directive(span=at(6), key="After", value="fw.service"),))
+    drop_in = DropIn(span=at(6), unit="systemd-networkd.service", name="x", sections=(after,))
+    firewall = unit("fw.service", DefaultDependencies="no", Before="network-pre.target shutdown.target")
+    found, diagnostics = run(OrderUnits(), image(units=(firewall,), symlinks=(link,), drop_ins=(drop_in,)))
+    assert not diagnostics
+    rows = {row.name: row.after for row in boot_order(found)}
+    assert "fw.service" in rows["systemd-networkd.service"]
+    assert "shutdown.target" not in rows
+    bad = unit("fw.service", DefaultDependencies="no", After="network.target")
+    _, (cycle,) = run(OrderUnits(), image(units=(bad,), symlinks=(link,), drop_ins=(drop_in,)))
+    assert cycle.code is Code.E_CYCLE
+    assert {note.span.line for note in cycle.notes} >= {6, 10}
 
 
 def test_units_that_never_start_are_reported() -> None:
