@@ -232,7 +232,7 @@ def _load(text: str, suffix: str) -> AuthoredImage:
     max_examples=150,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(IDENTITY, LAYER, st.dictionaries(_WORD, LAYER, max_size=2))
 def test_a_recipe_in_either_form_is_the_same_image(identity: Data, layer: Data, profiles: dict[str, Data]) -> None:
