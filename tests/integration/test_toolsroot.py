@@ -221,3 +221,46 @@ def test_entered_without_root_rights_through_a_user_namespace(tools: ToolsRoot, 
     assert ((out / "by-seven").stat().st_uid, (out / "by-seven").stat().st_gid) == (200006, 300006)
     for name in ("by-root", "by-seven"):
         (out / name).unlink()
+
+
+_ON_A_GOOD_HOST = """\
+from pathlib import Path
+from tdxc.diagnostics import DiagnosticError
+from tdxc_runtime.backends import bake
+from tdxc_runtime.vm import FromDisks, Machine, boot
+try:
+    bake(Path("/tree"), Path("/out/image"), log=Path("/out/log"))
+except DiagnosticError as fault:
+    print("bake:", "; ".join(note.message for note in fault.diagnostics[0].notes))
+print("log:", Path("/out/log").read_text("utf-8").splitlines()[1])
+with boot(Machine(boot=FromDisks(), memory_mib=256, network=False)) as vm:
+    print("qemu:", vm.qemu)
+    vm.console.wait_for("BdsDxe|UEFI|Shell", 90)
+print("left:", sorted(path.name for path in Path("/out").iterdir()), Path("/root/.cache/tdxvm/tools").exists())
+"""
+
+
+def test_a_host_that_has_the_tools_needs_no_tools_root(tools: ToolsRoot, tmp_path: Path) -> None:
+    """The tools root plays the host: its own mkosi and QEMU are used, and no other root is made in it."""
+    out, tree = tmp_path / "out", tmp_path / "tree"
+    out.mkdir()
+    tree.mkdir()
+    (tree / "mkosi.conf").write_text("[Distribution]\nDistribution=debian\nRelease=trixie\n", encoding="utf-8")
+    (tree / "mkosi.sync").write_text("#!/bin/sh\necho no luck today\nexit 3\n", encoding="utf-8")
+    (tree / "mkosi.sync").chmod(0o755)
+    (tmp_path / "script.py").write_text(_ON_A_GOOD_HOST, encoding="utf-8")
+    binds = [
+        Bind(source=tree, target=Path("/tree")),
+        Bind(source=out, target=Path("/out"), writable=True),
+        Bind(source=tmp_path / "script.py", target=Path("/script.py")),
+        Bind(source=Path(attrs.__file__).parents[1], target=Path("/packages")),
+        *(Bind(source=ROOT / name, target=Path("/project") / name) for name in ("compiler", "runtime")),
+    ]
+    env = {"PYTHONPATH": "/project/compiler:/project/runtime:/packages", "PYTHONDONTWRITEBYTECODE": "1"}
+    said = tools.run(["python3", "/script.py"], binds=binds, env=env, check=False).lines
+    answers = dict(line.split(": ", 1) for line in said if ": " in line)
+    assert "no luck today" in answers["bake"], said
+    assert answers["log"] == "mkosi 25.3, mkosi of the host"
+    assert answers["qemu"].startswith("QEMU 10")
+    assert answers["qemu"].endswith("of the host")
+    assert answers["left"] == "['log'] False"
