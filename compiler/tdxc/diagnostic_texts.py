@@ -30,7 +30,7 @@ TEXTS: dict[Code, str] = {
     Code.E_VALUE: ("A value has the right type but is not among those allowed; the message or the fix lists them."),
     Code.E_LIMIT: (
         "An input is larger or deeper than anything a person writes: a recipe above 8 MB, YAML whose anchors "
-        "expand without bound, or nesting beyond 100 levels. The limits protect tools that run recipes of others."
+        "expand without bound, or nesting beyond 48 levels. The limits protect tools that run recipes of others."
     ),
     Code.E_PATH: (
         "A path is wrong: a destination that is not absolute and normalised, a source that does not exist, or one "

@@ -15,7 +15,8 @@ from tdxc import policy
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
 from tdxc.ir import AuthoredImage, CompiledImage, ResolvedImage, codec
 from tdxc.passes import AUTHORED_PASSES, RESOLVED_PASSES
-from tdxc.passes.lower_image import lower_image
+from tdxc.passes.lower_image import lower_image, merged_layer
+from tdxc.passes.validate import check_merged
 from tdxc.pipeline import Observer, Stage, check_order, run_passes
 from tdxc.tree import FileTree, TreeFile
 from tdxc.writer import WriteReport, write_tree
@@ -62,6 +63,7 @@ def analyse(
     sink = DiagnosticSink()
     expanded = run_passes(authored, AUTHORED_PASSES, sink, observers)
     _check_profiles(expanded, profiles or ())
+    _check_combination(expanded, profiles or (), sink)
     image = _resolve(expanded, profiles or (), sink, observers)
     variants: tuple[ResolvedImage, ...] = ()
     if profiles is None:
@@ -134,6 +136,14 @@ def _check_profiles(image: AuthoredImage, wanted: tuple[str, ...]) -> None:
             close = nearest(name, known)
             hint = f"did you mean '{close}'?" if close else f"the recipe has: {', '.join(known) or 'no profiles'}"
             raise DiagnosticError.of(Code.E_REFERENCE, f"the recipe has no profile '{name}'", image.span, fix=hint)
+
+
+def _check_combination(image: AuthoredImage, profiles: tuple[str, ...], sink: DiagnosticSink) -> None:
+    """What validate checks of each profile, once more of several together: two may clash that do not alone."""
+    if len(profiles) < 2:
+        return
+    sink.extend(check_merged(merged_layer(image, profiles)))
+    sink.raise_if_errors()
 
 
 def _bookkeeping(authored: AuthoredImage, tree: FileTree) -> FileTree:

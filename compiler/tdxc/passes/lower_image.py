@@ -54,10 +54,7 @@ BASE_PACKAGES: dict[tuple[Distribution, str], tuple[tuple[str, str], ...]] = {
 
 def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> ResolvedImage:
     """The variant of ``image`` with ``profiles`` (known names, applied in the order of the recipe)."""
-    layer = image.layer
-    chosen = tuple(profile for profile in image.profiles if profile.name in profiles)
-    for profile in chosen:
-        layer = merge_layers(layer, profile.layer)
+    layer = merged_layer(image, profiles)
     return ResolvedImage(
         span=image.span,
         name=image.name,
@@ -65,7 +62,7 @@ def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> Resolve
         version=image.version,
         mirror=image.mirror,
         snapshot=image.snapshot,
-        profiles=tuple(profile.name for profile in chosen),
+        profiles=tuple(profile.name for profile in image.profiles if profile.name in profiles),
         suites=layer.suites,
         repositories=layer.repositories,
         kernel=_unresolved_kernel(layer),
@@ -102,6 +99,15 @@ def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> Resolve
         output_targets=_targets(layer, image),
         modules=layer.module_names,
     )
+
+
+def merged_layer(image: AuthoredImage, profiles: tuple[str, ...]) -> Layer:
+    """The image's layer with those of ``profiles`` over it, in the order of the recipe."""
+    layer = image.layer
+    for profile in image.profiles:
+        if profile.name in profiles:
+            layer = merge_layers(layer, profile.layer)
+    return layer
 
 
 def unique_packages(packages: tuple[Package, ...]) -> tuple[Package, ...]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import attrs
 import pytest
+from tdxc import driver
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, Package, Profile
 from tdxc.observers import DumpIr, TimePasses
@@ -86,3 +87,21 @@ def test_dumps_are_numbered_and_hold_the_change(tmp_path: Path) -> None:
     assert "+          name: 'jq'" in (tmp_path / "01-add-package.diff").read_text()
     run_passes(IMAGE, (AddPackage(),), DiagnosticSink(), (DumpIr(tmp_path / "none", "other"),))
     assert not (tmp_path / "none").exists()
+
+
+def test_two_profiles_that_clash_only_together_are_a_diagnostic(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from tdx import Image\n"
+        "img = Image('x')\n"
+        "with img.profile('a'):\n"
+        "    img.file('/etc/same', content='a')\n"
+        "with img.profile('b'):\n"
+        "    img.file('/etc/same', content='b')\n"
+    )
+    image = driver.load_recipe(str(recipe)).image
+    driver.analyse(image)
+    with pytest.raises(DiagnosticError) as caught:
+        driver.analyse(image, profiles=("a", "b"))
+    assert caught.value.diagnostics[0].code is Code.E_CONFLICT
+    assert "/etc/same" in str(caught.value)
