@@ -177,11 +177,6 @@ def _targets(layer: Layer, image: AuthoredImage) -> tuple[OutputTarget, ...]:
     return tuple(declared[name] for name in sorted(declared))
 
 
-def select_profiles(image: AuthoredImage, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The chosen names in the order of the recipe; names that the recipe lacks are left to the caller's check."""
-    return tuple(profile.name for profile in image.profiles if profile.name in names)
-
-
 def with_packages(image: ResolvedImage, *packages: Package) -> ResolvedImage:
     """The image with more packages, for passes whose output needs a program."""
     return attrs.evolve(image, packages=unique_packages(image.packages + packages))
