@@ -17,16 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests"))
 
-from tdxc_runtime.measure.firmware.mrtd import PageOrder, mrtd  # noqa: E402  (the path comes first)
+from support.efi_images import Area, build_firmware, build_uki  # noqa: E402  (the path comes first)
+from tdxc_runtime.measure.firmware.mrtd import PageOrder, mrtd  # noqa: E402
 from tdxc_runtime.measure.firmware.tdvf import parse_tdvf  # noqa: E402
 from tdxc_runtime.measure.machine import GIB, GuestMachine, QemuVersion  # noqa: E402
 from tdxc_runtime.measure.matrix import Axes, measure_matrix  # noqa: E402
 from tdxc_runtime.measure.predict import predict  # noqa: E402
 from tdxc_runtime.measure.request import MeasurementRequest  # noqa: E402
-
-from tests.support.efi_images import Area, build_firmware, build_uki  # noqa: E402
 
 ROUNDS = 5
 QEMU = QemuVersion(major=10, minor=1)

@@ -14,7 +14,7 @@ from tdxc.ir.printer import print_ir
 from tdxc.render import render_diagnostics
 from tdxc.tree import FileTree, TreeFile
 
-from tests.golden.tree_snapshot import GOLDEN, TreeSnapshot, read_tree, write_tree_files
+from .tree_snapshot import GOLDEN, TreeSnapshot, read_tree, write_tree_files
 
 ROOT = GOLDEN.parent
 EXAMPLES = ROOT / "examples"

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.event_logs import VECTORS, needs_vectors
 from tdxc_runtime.measure.events import RTMR3
 from tdxc_runtime.measure.manifest import Endorsement, Manifest
 from tdxc_runtime.measure.policies.texts import emit_go_tdx_guest
 from tdxc_runtime.measure.quotes import parse_quote
-
-from tests.support.event_logs import VECTORS, needs_vectors
 
 pytestmark = [pytest.mark.integration, needs_vectors]
 

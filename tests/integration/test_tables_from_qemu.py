@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from support.event_logs import needs_vectors, vector
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.acpi.items import LOADER, RSDP, TABLES, read_from_folder, read_from_qemu
 from tdxc_runtime.measure.acpi.qemu import Qemu, read_qemu
@@ -17,8 +18,6 @@ from tdxc_runtime.measure.rtmr0.events import MachineInputs, rtmr0_events
 from tdxc_runtime.measure.sequence import in_td
 from tdxc_runtime.toolsroot import ToolsRoot
 from tdxc_runtime.vm.tools import VmTools
-
-from tests.support.event_logs import needs_vectors, vector
 
 pytestmark = pytest.mark.integration
 

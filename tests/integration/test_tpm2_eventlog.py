@@ -5,12 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.boots import Boot, steps, td_events
+from support.event_logs import VECTORS, cc_log, dstack_log, logged, tpm_log
 from tdxc_runtime.measure.events import Algorithm, Register
 from tdxc_runtime.measure.logs import EventLog, LogKind, parse_event_log
 from tdxc_runtime.measure.replay import parse_pcr_file, replay_log
-
-from tests.support.boots import Boot, steps, td_events
-from tests.support.event_logs import VECTORS, cc_log, dstack_log, logged, tpm_log
 
 pytestmark = pytest.mark.integration
 

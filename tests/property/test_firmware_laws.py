@@ -5,6 +5,8 @@ import struct
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.efi_images import build_firmware, build_gpt_disk
+from support.fuzzing import only_diagnosed
 from tdxc.diagnostics import Code
 from tdxc_runtime.measure.boot.fat import FatFileSystem, MalformedFatError
 from tdxc_runtime.measure.boot.gpt import read_partition_table
@@ -17,10 +19,7 @@ from tdxc_runtime.measure.firmware.volumes import find_volumes
 from tdxc_runtime.measure.machine import GIB, MIB, low_ram
 from tdxc_runtime.measure.sources import MemorySource
 from tdxc_runtime.measure.tdhob import build_td_hob, memory_ranges, ram_ranges
-
-from tests.support.efi_images import build_firmware, build_gpt_disk
-from tests.support.fuzzing import only_diagnosed
-from tests.unit.measure_boot.test_boot_path import ESP
+from unit.measure_boot.test_boot_path import ESP
 
 FIRMWARE = build_firmware()
 METADATA = len(FIRMWARE) - 0x400 - 16

@@ -4,6 +4,8 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.boots import Boot, manifest_of
+from support.fuzzing import only_diagnosed
 from tdxc.diagnostics import Code, SourceSpan
 from tdxc_runtime.measure.events import (
     MRTD,
@@ -21,9 +23,6 @@ from tdxc_runtime.measure.events import (
 )
 from tdxc_runtime.measure.manifest import Endorsement, Manifest, Platform
 from tdxc_runtime.measure.manifest_json import manifest_from_json, manifest_to_json
-
-from tests.support.boots import Boot, manifest_of
-from tests.support.fuzzing import only_diagnosed
 
 REGISTERS = st.sampled_from((RTMR0, RTMR1, RTMR2, Register.pcr(4), Register.pcr(11), Register.pcr(23)))
 WORDS = st.text(max_size=12)
@@ -66,7 +65,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         Alternatives(name=f"point {number}", options=tuple(draw(st.lists(OPTIONS, min_size=2, max_size=3))))
         for number in range(draw(st.integers(0, 3)))
     ]
-    items = draw(st.permutations([*draw(st.lists(events(), max_size=6)), *points]))
+    items: list[PredictedEvent | Alternatives] = draw(st.permutations([*draw(st.lists(events(), max_size=6)), *points]))
     endorsed = draw(st.lists(st.binary(min_size=48, max_size=48), max_size=2, unique=True))
     return Manifest(
         platform=draw(st.sampled_from(Platform)),

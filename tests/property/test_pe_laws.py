@@ -5,6 +5,7 @@ import hashlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.efi_images import Part, build_pe, build_uki
 from tdxc.diagnostics import DiagnosticError
 from tdxc_runtime.measure.events import Algorithm
 from tdxc_runtime.measure.pe.authenticode import authenticode_ranges
@@ -13,8 +14,6 @@ from tdxc_runtime.measure.pe.image import MalformedImageError, parse_image
 from tdxc_runtime.measure.sources import MemorySource
 from tdxc_runtime.measure.stub.handover import StubBoot, hand_over, section_plans
 from tdxc_runtime.measure.stub.uki import open_uki
-
-from tests.support.efi_images import Part, build_pe, build_uki
 
 UKI = build_uki()
 HEADERS = 0x600

@@ -2,11 +2,15 @@
 
 import functools
 import json
+from typing import Any
 
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import quote_pki as pki
+from support.event_logs import VECTORS
+from support.fuzzing import MEMORY_FLOOR, mutations, only_diagnosed, peak_memory
 from tdxc.diagnostics import Code
 from tdxc_runtime.measure.quotes import (
     Collateral,
@@ -23,10 +27,6 @@ from tdxc_runtime.measure.quotes.collateral import MAX_COLLATERAL_SIZE
 from tdxc_runtime.measure.quotes.pck import parse_sgx_extension
 from tdxc_runtime.measure.quotes.quote import signed_part
 
-from tests.support import quote_pki as pki
-from tests.support.event_logs import VECTORS
-from tests.support.fuzzing import MEMORY_FLOOR, mutations, only_diagnosed, peak_memory
-
 SAMPLES = {"v4": pki.quote(), "v5": pki.quote(version=5)}
 if VECTORS.is_dir():
     SAMPLES["real"] = (VECTORS / "go-tdx-guest/tdx_prod_quote_SPR_E4.dat").read_bytes()
@@ -41,7 +41,7 @@ def bits(size: int) -> st.SearchStrategy[bytes]:
 def bodies(draw: st.DrawFn) -> TdBody:
     newer = draw(st.booleans())
     plain = attrs.fields(TdBody)
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         field.name: draw(bits(len(getattr(pki.body(), field.name))))
         for field in plain
         if isinstance(getattr(pki.body(), field.name), bytes)

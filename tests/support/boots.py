@@ -6,6 +6,7 @@ The same description yields both sides, so that changing one input of the log gi
 from collections.abc import Iterable
 
 import attrs
+from support.event_logs import cc_log, logged, tpm_log
 from tdxc.diagnostics import SourceSpan
 from tdxc_runtime.measure.events import (
     MRTD,
@@ -24,8 +25,6 @@ from tdxc_runtime.measure.events import (
 from tdxc_runtime.measure.logs import EventLog, LogEvent, LogKind, parse_event_log
 from tdxc_runtime.measure.logs.describe import TAG_INITRD, TAG_LOAD_OPTIONS
 from tdxc_runtime.measure.manifest import Manifest, Platform
-
-from tests.support.event_logs import cc_log, logged, tpm_log
 
 CALLING = b"Calling EFI Application from Boot Option"
 EXIT = (b"Exit Boot Services Invocation", b"Exit Boot Services Returned with Success")

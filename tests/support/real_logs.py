@@ -1,9 +1,8 @@
 """Digests out of the real event logs, for comparison with predictions."""
 
+from support.event_logs import dstack_log, vector
 from tdxc_runtime.measure.events import Algorithm, EventType, Register
 from tdxc_runtime.measure.logs import EventLog, LogKind, parse_event_log
-
-from tests.support.event_logs import dstack_log, vector
 
 
 def tpm_boot(name: str) -> EventLog:

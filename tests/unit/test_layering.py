@@ -12,6 +12,7 @@ SOURCES = {"tdxc": "compiler/tdxc", "tdx": "frontends/tdx", "tdxc_emitters": "em
            "tdxc_runtime": "runtime/tdxc_runtime"}  # fmt: skip
 
 FOUNDATION = ("tdxc.diagnostics", "tdxc.ir", "tdxc.tree", "tdxc.quoting", "tdxc.grammar")
+_BAKING = ("tdxc.driver", "tdxc.bake", "tdxc.baked", "tdxc_runtime")
 ANYTHING = ("tdxc", "tdx", "tdxc_emitters", "tdxc_runtime")
 
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -32,11 +33,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tdxc.overrides": FOUNDATION,
     "tdxc.writer": FOUNDATION,
     "tdx": (*FOUNDATION, "tdxc.render", "tdx"),
-    "tdx._verbs": (*FOUNDATION, "tdxc.render", "tdx", "tdxc.driver", "tdxc.bake", "tdxc_runtime"),
+    "tdx._verbs": (*FOUNDATION, *_BAKING, "tdxc.render", "tdx"),
     "tdxc_emitters": (*FOUNDATION, "tdxc.emission", "tdxc_emitters"),
     "tdxc_runtime": ("tdxc.diagnostics", "tdxc_runtime"),
     "tdxc.driver": ANYTHING,
     "tdxc.bake": ANYTHING,
+    "tdxc.baked": ANYTHING,
     "tdxc.compare": ANYTHING,
     "tdxc.cli": ANYTHING,
     "tdxc": (),

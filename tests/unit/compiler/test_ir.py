@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import attrs
 import pytest
@@ -28,8 +29,7 @@ from tdxc.ir import (
 )
 from tdxc.ir.diff import ChangeKind, diff_nodes
 from tdxc.ir.printer import print_ir
-
-from tests.unit.compiler.images import authored_images
+from unit.compiler.images import authored_images
 
 slow = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 IMAGE = AuthoredImage(
@@ -76,11 +76,10 @@ def test_places_and_causes_change_nothing(image: AuthoredImage) -> None:
 
 
 def test_the_digest_is_the_same_in_another_process_with_another_hash_seed() -> None:
-    script = (
-        "from tests.unit.compiler.test_ir import IMAGE; from tdxc.ir import codec; print(codec.digest(IMAGE), end='')"
-    )
+    script = "from unit.compiler.test_ir import IMAGE; from tdxc.ir import codec; print(codec.digest(IMAGE), end='')"
+    tests = str(Path(__file__).parents[2])
     for seed in ("0", "1", "31337"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": "Asia/Kolkata"}
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": "Asia/Kolkata", "PYTHONPATH": tests}
         found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
         assert found.stdout.decode() == codec.digest(IMAGE)
 

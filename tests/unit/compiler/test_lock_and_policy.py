@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tdxc import driver, policy
+from tdxc import policy
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, SourceSpan
 from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, MutableRefPolicy, NetworkMode, Policy, Repository, ResolvedImage
 from tdxc.lock import LockFile, check_lock, parse_lock, render_lock
+from tdxc.passes.lower_image import lower_image
 
 LOCK = LockFile(image="x", recipe_digest="ab" * 32, tools=(("mkosi", "25.3"), ("tdxvm", "0.1.0")))
 SPAN = SourceSpan(file="recipe.py", line=1, column=1)
@@ -24,7 +27,7 @@ def test_a_lockfile_survives_the_round_trip() -> None:
     ("change", "part"),
     [({"recipe_digest": "cd" * 32}, "recipe"), ({"image": "y"}, "image"), ({"tools": (("mkosi", "27.1"),)}, "mkosi")],
 )  # fmt: skip
-def test_a_stale_lock_names_what_changed(change: dict[str, object], part: str) -> None:
+def test_a_stale_lock_names_what_changed(change: dict[str, Any], part: str) -> None:
     with pytest.raises(DiagnosticError) as caught:
         check_lock(LOCK, attrs.evolve(LOCK, **change), "tdx.lock")
     (diagnostic,) = caught.value.diagnostics
@@ -58,7 +61,7 @@ def test_damaged_locks_are_diagnostics(text: str) -> None:
 def resolved(rules: Policy | None, **fields: object) -> ResolvedImage:
     layer = Layer(policy=rules, repositories=fields.pop("repositories", ()))  # type: ignore[arg-type]
     image = AuthoredImage(name="x", base=KNOWN_BASES[1], layer=layer, span=SPAN, **fields)  # type: ignore[arg-type]
-    return driver.lower_image(image)
+    return lower_image(image)
 
 
 def codes(diagnostics: tuple[Diagnostic, ...]) -> list[tuple[str, str]]:

@@ -9,10 +9,10 @@ import attrs
 import pytest
 from tdxc import driver
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, SourceSpan
-from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, Package, Profile
+from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, Package, Profile, ResolvedImage
 from tdxc.observers import DumpIr, TimePasses
 from tdxc.passes import AUTHORED_PASSES, RESOLVED_PASSES
-from tdxc.passes.base import PassContext
+from tdxc.passes.base import Pass, PassContext
 from tdxc.pipeline import check_order, run_passes
 
 SPAN = SourceSpan(file="recipe.py", line=3, column=1)
@@ -56,7 +56,7 @@ def test_the_real_order_holds() -> None:
 
 
 def test_names_are_unique_and_told() -> None:
-    passes = (*AUTHORED_PASSES, *RESOLVED_PASSES)
+    passes: tuple[Pass[AuthoredImage] | Pass[ResolvedImage], ...] = (*AUTHORED_PASSES, *RESOLVED_PASSES)
     assert len({pass_.name for pass_ in passes}) == len(passes)
     assert all(pass_.description and pass_.name.islower() for pass_ in passes)
 

@@ -164,7 +164,7 @@ entries = st.one_of(
 )
 
 
-def consistent(found: dict[str, object]) -> bool:
+def consistent(found: dict[str, TreeFile | TreeLink]) -> bool:
     return not any(a != b and b.startswith(f"{a}/") for a in found for b in found)
 
 

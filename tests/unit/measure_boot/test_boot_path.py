@@ -5,6 +5,9 @@ import struct
 import uuid
 
 import pytest
+from support.efi_images import build_gpt_disk, build_kernel, build_uki
+from support.event_logs import needs_vectors, vector
+from support.real_logs import digests, tpm_boot
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.boot.applications import calling_event, exit_events, inner_kernel_events, separator_event
 from tdxc_runtime.measure.boot.fat import FatFileSystem, MalformedFatError
@@ -17,14 +20,10 @@ from tdxc_runtime.measure.boot.setup_header import (
     patched_efi_header,
 )
 from tdxc_runtime.measure.boot.userspace import phase_events
-from tdxc_runtime.measure.events import Algorithm, EventType, Register, replay
+from tdxc_runtime.measure.events import Algorithm, Alternatives, EventType, Register, replay
 from tdxc_runtime.measure.pe.digests import Literal, Span
 from tdxc_runtime.measure.sources import MemorySource
 from tdxc_runtime.measure.stub.cmdline import utf16
-
-from tests.support.efi_images import build_gpt_disk, build_kernel, build_uki
-from tests.support.event_logs import needs_vectors, vector
-from tests.support.real_logs import digests, tpm_boot
 
 ESP = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 ROOT = uuid.UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
@@ -230,7 +229,7 @@ def test_the_inner_kernel_is_an_alternative_while_secure_boot_is_unknown() -> No
     assert inner_kernel_events(event, loaded_by_firmware=True, secure_boot=False) == (event,)
     assert inner_kernel_events(event, loaded_by_firmware=True, secure_boot=True) == ()
     (point,) = inner_kernel_events(event, loaded_by_firmware=True, secure_boot=None)
-    assert not isinstance(point, type(event))
+    assert isinstance(point, Alternatives)
     assert [option.events for option in point.options] == [(event,), ()]
 
 

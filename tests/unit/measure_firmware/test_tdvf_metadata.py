@@ -5,9 +5,12 @@ import lzma
 import struct
 import uuid
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+from support.efi_images import DEFAULT_AREAS, Area, build_firmware, table_bytes
+from support.event_logs import needs_vectors, vector
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.firmware.load import (
     Firmware,
@@ -22,9 +25,6 @@ from tdxc_runtime.measure.firmware.table import SECTION_COLUMNS, firmware_to_jso
 from tdxc_runtime.measure.firmware.tdvf import METADATA_GUID, SectionType, guid_table, parse_tdvf
 from tdxc_runtime.measure.firmware.traits import DXE_VOLUME, FirmwareTraits, parse_release
 from tdxc_runtime.measure.firmware.varstore import read_variables
-
-from tests.support.efi_images import DEFAULT_AREAS, Area, build_firmware, table_bytes
-from tests.support.event_logs import needs_vectors, vector
 
 OTHER = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
 
@@ -170,7 +170,7 @@ def test_releases_are_read_from_version_texts(text: str, release: int) -> None:
     assert parse_release(text) == release
 
 
-def plain(**changes: object) -> Firmware:
+def plain(**changes: Any) -> Firmware:
     """A made-up firmware with made-up traits."""
     traits = FirmwareTraits(oldest=202502, newest=202502, measures_td=True, setup_volume=DXE_VOLUME)
     data = build_firmware()

@@ -1,8 +1,7 @@
 import pytest
+from support.event_logs import needs_vectors, vector
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.logs import CcelTable, is_ccel_table, parse_ccel_table, write_ccel_table
-
-from tests.support.event_logs import needs_vectors, vector
 
 TABLE = CcelTable(revision=1, oem_id=b"INTEL ", cc_type=2, cc_subtype=0, area_length=65536, area_address=0x7D649000)
 

@@ -1,6 +1,7 @@
 import uuid
 
 import pytest
+from support.event_logs import logged
 from tdxc_runtime.measure.events import RTMR0, RTMR1, RTMR2, EventType
 from tdxc_runtime.measure.logs import describe, device_path_text, inconsistencies, is_checkable, parse_event_data
 from tdxc_runtime.measure.logs.data import (
@@ -14,8 +15,6 @@ from tdxc_runtime.measure.logs.data import (
     Text,
     VariableData,
 )
-
-from tests.support.event_logs import logged
 
 GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 END = b"\x7f\xff\x04\0"

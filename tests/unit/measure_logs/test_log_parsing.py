@@ -1,10 +1,9 @@
 import attrs
 import pytest
+from support.event_logs import cc_log, logged, tpm_log
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.events import RTMR0, RTMR1, Algorithm, EventType, Register
 from tdxc_runtime.measure.logs import LogEvent, LogFormat, LogKind, parse_event_log, write_sha1_log
-
-from tests.support.event_logs import cc_log, logged, tpm_log
 
 ACTION = logged(RTMR1, EventType.EV_EFI_ACTION, b"Exit Boot Services Invocation")
 SEPARATOR = logged(RTMR0, EventType.EV_SEPARATOR, bytes(4))

@@ -4,12 +4,11 @@ import json
 import re
 
 import pytest
+from support.event_logs import dstack_log, needs_vectors, vector
 from tdxc_runtime.measure.events import RTMR0, RTMR1, RTMR2, RTMR3, Algorithm, EventType, Register
 from tdxc_runtime.measure.logs import EventLog, LogKind, inconsistencies, parse_event_log
 from tdxc_runtime.measure.quotes import parse_quote
 from tdxc_runtime.measure.replay import replay_log
-
-from tests.support.event_logs import dstack_log, needs_vectors, vector
 
 pytestmark = needs_vectors
 

@@ -4,17 +4,16 @@ import hashlib
 import struct
 
 import lief
-import pefile
+import pefile  # type: ignore[import-untyped]  # pefile has no types
 import pytest
+from support.efi_images import Part, build_kernel, build_pe, build_uki
+from support.event_logs import needs_vectors, vector
+from support.real_logs import digests, tpm_boot
 from tdxc_runtime.measure.events import Algorithm, EventType, Register
 from tdxc_runtime.measure.pe.authenticode import authenticode_ranges
 from tdxc_runtime.measure.pe.digests import DigestPlan, Literal, Span, Zeros, hash_plans
 from tdxc_runtime.measure.pe.image import MalformedImageError, parse_image, section_window
 from tdxc_runtime.measure.sources import MemorySource
-
-from tests.support.efi_images import Part, build_kernel, build_pe, build_uki
-from tests.support.event_logs import needs_vectors, vector
-from tests.support.real_logs import digests, tpm_boot
 
 BOTH = (Algorithm.SHA256, Algorithm.SHA384)
 

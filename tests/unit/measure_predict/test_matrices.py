@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from support.efi_images import build_uki
 from tdxc_runtime.measure.events import RTMR1, RTMR2, Register
 from tdxc_runtime.measure.machine import GIB, QemuVersion
 from tdxc_runtime.measure.matrix import Axes, matrix_to_json, measure_matrix
 from tdxc_runtime.measure.request import MeasurementRequest
-
-from tests.support.efi_images import build_uki
 
 
 @pytest.fixture

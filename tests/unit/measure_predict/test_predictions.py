@@ -4,6 +4,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.efi_images import build_gpt_disk, build_kernel, build_uki
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.acpi.chipset import window_base
 from tdxc_runtime.measure.artifact import Artifact, open_artifact
@@ -35,9 +36,7 @@ from tdxc_runtime.measure.predict import Surroundings, assemble, predict
 from tdxc_runtime.measure.request import BootMode, KernelFiles, MeasurementRequest
 from tdxc_runtime.measure.sequence import BootPath, header_is_patched, rtmr1_items, rtmr2_items
 from tdxc_runtime.measure.sources import MemorySource
-
-from tests.support.efi_images import build_gpt_disk, build_kernel, build_uki
-from tests.unit.measure_boot.test_boot_path import ESP
+from unit.measure_boot.test_boot_path import ESP
 
 QEMU_10_1 = QemuVersion(major=10, minor=1)
 

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import attrs
 import pytest
+from support.efi_images import DEFAULT_AREAS, build_firmware
+from support.event_logs import needs_vectors, vector
+from support.real_logs import digests, td_boot, tpm_boot
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.events import RTMR0, Algorithm, Alternatives, PredictedEvent, replay, variants
 from tdxc_runtime.measure.firmware.load import Firmware
@@ -26,10 +29,6 @@ from tdxc_runtime.measure.rtmr0.events import (
 from tdxc_runtime.measure.rtmr0.variables import secure_boot_events, variable_data
 from tdxc_runtime.measure.sequence import in_td
 from tdxc_runtime.measure.tdhob import build_td_hob, memory_ranges, ram_ranges
-
-from tests.support.efi_images import DEFAULT_AREAS, build_firmware
-from tests.support.event_logs import needs_vectors, vector
-from tests.support.real_logs import digests, td_boot, tpm_boot
 
 LOGS = {
     "dstack": (64 * GIB, True, False),

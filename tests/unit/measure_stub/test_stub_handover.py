@@ -5,6 +5,9 @@ import json
 import stat
 
 import pytest
+from support.efi_images import Part, build_kernel, build_uki, sdmagic
+from support.event_logs import needs_vectors, vector
+from support.real_logs import digests, tpm_boot
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.events import Algorithm, EventType, Register, replay
 from tdxc_runtime.measure.pe.digests import DigestPlan, Literal, Segment, Span, Zeros, hash_plans
@@ -15,10 +18,6 @@ from tdxc_runtime.measure.stub.handover import Handover, StubBoot, hand_over, se
 from tdxc_runtime.measure.stub.sidecars import SidecarFile, Sidecars
 from tdxc_runtime.measure.stub.uki import Uki, open_uki
 from tdxc_runtime.measure.stub.versions import STUB_RULES, Mangling, parse_stub_version, stub_rules
-
-from tests.support.efi_images import Part, build_kernel, build_uki, sdmagic
-from tests.support.event_logs import needs_vectors, vector
-from tests.support.real_logs import digests, tpm_boot
 
 SHA256 = (Algorithm.SHA256,)
 NAMES = ("demo", "u252", "u262a")
@@ -172,7 +171,8 @@ def test_microcode_comes_first_and_meta_files_last() -> None:
 
 def members(archive: bytes) -> list[tuple[str, int, bytes]]:
     """Name, mode and content of each member, read by the format's own description."""
-    found, position = [], 0
+    found: list[tuple[str, int, bytes]] = []
+    position = 0
     while True:
         assert archive[position : position + 6] == b"070701"
         fields = [int(archive[position + 6 + 8 * i : position + 14 + 8 * i], 16) for i in range(13)]

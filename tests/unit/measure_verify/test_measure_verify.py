@@ -1,7 +1,11 @@
 import json
+from typing import Any
 
 import attrs
 import pytest
+from support import quote_pki as pki
+from support.boots import Boot, machine_log, manifest_of, td_events, td_log
+from support.event_logs import cc_log, logged, needs_vectors, tpm_log, vector
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.causes import Kind
 from tdxc_runtime.measure.events import (
@@ -23,10 +27,6 @@ from tdxc_runtime.measure.quotes import TdBody, parse_quote, parse_td_report, ve
 from tdxc_runtime.measure.replay import parse_pcr_file, replay_log
 from tdxc_runtime.measure.verify import Evidence, Verification, verify
 
-from tests.support import quote_pki as pki
-from tests.support.boots import Boot, machine_log, manifest_of, td_events, td_log
-from tests.support.event_logs import cc_log, logged, needs_vectors, tpm_log, vector
-
 GOOD = Boot()
 MANIFEST = manifest_of(GOOD)
 
@@ -37,7 +37,7 @@ def body_of(log: EventLog) -> TdBody:
     return pki.body(rtmrs=rtmrs)
 
 
-def against(boot: Boot, manifest: Manifest = MANIFEST, **changes: object) -> Verification:
+def against(boot: Boot, manifest: Manifest = MANIFEST, **changes: Any) -> Verification:
     """A TD that booted ``boot``, with an honest log and quote, held against a manifest."""
     log = td_log(boot)
     quote = parse_quote(pki.quote(body_of(log)), name="quote")

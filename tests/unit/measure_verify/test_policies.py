@@ -8,15 +8,14 @@ import attrs
 import cbor2
 import jsonschema
 import lark
-import pycddl
+import pycddl  # type: ignore[import-untyped]  # pycddl has no types
 import pytest
+from support.boots import Boot, manifest_of
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.events import MRTD, RTMR0, RTMR1, RTMR2, RTMR3, Algorithm, EventType, PredictedEvent, Register
 from tdxc_runtime.measure.manifest import Endorsement, Manifest, Platform
 from tdxc_runtime.measure.policies import PolicyFormat, emit_policy
 from tdxc_runtime.measure.policies.cbor import Tag, encode
-
-from tests.support.boots import Boot, manifest_of
 
 FOLDER = Path(__file__).parent
 MANIFEST = manifest_of(Boot())

@@ -2,13 +2,12 @@ import json
 
 import attrs
 import pytest
+from support.event_logs import needs_vectors, vector
+from support.quote_pki import body, quote
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.events import MRTD, RTMR0, RTMR3
 from tdxc_runtime.measure.quotes import check_td_report, is_td_report, parse_quote, parse_td_report, write_td_report
-from tdxc_runtime.measure.quotes.body import write_body
-
-from tests.support.event_logs import needs_vectors, vector
-from tests.support.quote_pki import body, quote
+from tdxc_runtime.measure.quotes.body import TdBody, write_body
 
 BODY_1_5 = body(tee_tcb_svn_2=b"\x21" * 16, mr_service_td=b"\x22" * 48)
 
@@ -23,7 +22,7 @@ def refused(data: bytes) -> str:
 
 
 @pytest.mark.parametrize(("version", "td", "size"), [(4, body(), 632), (5, body(), 638), (5, BODY_1_5, 702)])
-def test_every_version_and_body_is_read_back(version: int, td: object, size: int) -> None:
+def test_every_version_and_body_is_read_back(version: int, td: TdBody, size: int) -> None:
     data = quote(td, version=version)
     found = parse_quote(data, name="quote")
     assert (found.version, found.body, len(found.signed)) == (version, td, size)

@@ -6,13 +6,12 @@ import json
 import attrs
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from support import quote_pki as pki
+from support.event_logs import needs_vectors, vector
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.quotes import QuoteVerification, parse_collateral, parse_quote, verify_quote
 from tdxc_runtime.measure.quotes.pck import parse_sgx_extension
 from tdxc_runtime.measure.quotes.quote import EnclaveReport, QuoteSignature
-
-from tests.support import quote_pki as pki
-from tests.support.event_logs import needs_vectors, vector
 
 
 def check(

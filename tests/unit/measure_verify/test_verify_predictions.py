@@ -5,6 +5,8 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.efi_images import Part, build_kernel, build_uki
+from support.event_logs import cc_log, needs_vectors, tpm_log, vector
 from tdxc_runtime.measure.causes import Kind
 from tdxc_runtime.measure.events import RTMR0, EventType, PredictedEvent, Register, RegisterKind, variants
 from tdxc_runtime.measure.firmware.load import Firmware
@@ -22,9 +24,6 @@ from tdxc_runtime.measure.request import KernelFiles, MeasurementRequest
 from tdxc_runtime.measure.rtmr0.events import MachineInputs, rtmr0_events
 from tdxc_runtime.measure.sequence import in_td
 from tdxc_runtime.measure.verify import Evidence, verify
-
-from tests.support.efi_images import Part, build_kernel, build_uki
-from tests.support.event_logs import cc_log, needs_vectors, tpm_log, vector
 
 
 def manifest(folder: Path, uki: bytes, *, append: str = "") -> Manifest:
