@@ -54,6 +54,7 @@ def lower_service(service: Service) -> Unit:
     )
     return Unit(
         span=service.span,
+        cause=service.cause,
         name=unit_name(service.name),
         sections=append_sections(sections, service.extra_unit),
         wanted_by=tuple(unit_name(name) for name in service.wanted_by),
