@@ -23,8 +23,12 @@ _INSIDE = Path("/tdxvm/tpm")
 
 @attrs.frozen(kw_only=True)
 class TpmBackend:
-    """The words that connect QEMU's device ``tpm0`` to the TPM, and what has to be visible to QEMU for that."""
+    """The words that connect QEMU's device ``tpm0`` to the TPM, and what has to be visible to QEMU for that.
 
+    ``socket`` is the TPM's control socket as QEMU sees it.
+    """
+
+    socket: Path | None = None
     words: tuple[str, ...] = ()
     binds: tuple[Bind, ...] = ()
 
@@ -51,4 +55,4 @@ def software_tpm(tools: VmTools) -> Iterator[TpmBackend]:
                 time.sleep(0.01)
             chardev = f"socket,id=tdxvm-tpm,path={inside / 'socket'}"
             words = ("-chardev", chardev, "-tpmdev", "emulator,id=tpm0,chardev=tdxvm-tpm")
-            yield TpmBackend(words=words, binds=tuple(binds))
+            yield TpmBackend(socket=inside / "socket", words=words, binds=tuple(binds))

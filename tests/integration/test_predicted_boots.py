@@ -1,0 +1,227 @@
+"""What is predicted against what firmware, stub and kernel really measure: every event of every register, boot by boot.
+
+The kernel comes out of a baked image; the UKIs around it are made with ukify, with the stubs of two systemd versions,
+and boot under two generations of QEMU and OVMF, from a disk and with ``-kernel``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+from support.measured_boot import MeasuredBoot, measured_boot, write_disk
+from tdxc_runtime.measure.acpi.items import ACPI_ORDER, read_from_qemu
+from tdxc_runtime.measure.acpi.qemu import read_qemu
+from tdxc_runtime.measure.events import Algorithm, EventType, PredictedEvent, Register, replay, variants
+from tdxc_runtime.measure.firmware.traits import read_traits
+from tdxc_runtime.measure.machine import GuestMachine, QemuVersion
+from tdxc_runtime.measure.manifest import Manifest
+from tdxc_runtime.measure.pe.image import parse_image, section_window
+from tdxc_runtime.measure.predict import predict
+from tdxc_runtime.measure.request import BootMode, KernelFiles, MeasurementRequest
+from tdxc_runtime.measure.rtmr0.boot_options import boot_option_events, boot_options, virtio_disk_option
+from tdxc_runtime.measure.rtmr0.variables import secure_boot_events
+from tdxc_runtime.measure.sources import FileSource
+from tdxc_runtime.process import Bind
+from tdxc_runtime.toolsroot import ToolsRoot
+from tdxc_runtime.vm.machine import DirectKernel, Machine, UkiOnDisk
+from tdxc_runtime.vm.tools import VmTools
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+STUB = Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+CMDLINE = "console=ttyS0 loglevel=7"
+BANKS = (Algorithm.SHA256, Algorithm.SHA384)
+PREDICTED = tuple(Register.pcr(index) for index in (4, 5, 9, 11, 12, 13))
+
+
+@attrs.frozen
+class Generation:
+    """A tools root: its QEMU, OVMF and systemd-stub belong together."""
+
+    name: str
+    stub: str
+    qemu: QemuVersion
+    tools: VmTools
+
+
+@attrs.frozen
+class Parts:
+    """What UKIs are made of."""
+
+    folder: Path
+    kernel: Path
+    build: Callable[..., Path]
+
+
+def generation(name: str) -> Generation:
+    root = ToolsRoot.ensure(suite=name)
+    version = QemuVersion.parse(root.manifest.packages["qemu-system-x86"].split(":")[-1])
+    stub = root.manifest.packages["systemd-boot-efi"]
+    return Generation(name, stub, version, VmTools(qemu_version=str(version), root=root))
+
+
+@pytest.fixture(scope="module")
+def generations() -> dict[str, Generation]:
+    return {name: generation(name) for name in ("trixie", "sid")}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory, generations: dict[str, Generation]) -> Parts:
+    """A distribution's kernel, taken out of an image that is baked for it, and a way to make UKIs of it."""
+    folder = tmp_path_factory.mktemp("predicted")
+    command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "examples" / "qemu_basic.py")]
+    subprocess.run(command, cwd=folder, env=os.environ, check=True)
+    with FileSource(folder / "build/output/qemu-basic.efi") as source:
+        for name in (".linux", ".uname", ".osrel"):
+            section = parse_image(source).section(name)
+            assert section is not None
+            window = section_window(source, section)
+            (folder / name[1:]).write_bytes(window.read(0, window.size))
+    (folder / "initrd").write_bytes(b"not a cpio")
+    ukify = generations["trixie"].tools
+    for suite, made in generations.items():
+        assert made.tools.root is not None
+        (folder / f"stub-{suite}").write_bytes((made.tools.root.root / STUB).read_bytes())
+
+    def build(name: str, *words: str) -> Path:
+        inside = Path("/tdxvm/uki")
+        argv = ["ukify", "build", *(word.replace("@@", str(inside)) for word in words), f"--output={inside / name}"]
+        ukify.run(argv, (Bind(source=folder, target=inside, writable=True),))
+        return folder / name
+
+    return Parts(folder, folder / "linux", build)
+
+
+def simple_uki(parts: Parts, suite: str) -> Path:
+    path = parts.folder / f"{suite}.efi"
+    if path.exists():
+        return path
+    uname = (parts.folder / "uname").read_text(encoding="ascii").strip("\0\n")
+    words = (f"--stub=@@/stub-{suite}", "--linux=@@/linux", "--initrd=@@/initrd", "--os-release=@@@/osrel")
+    return parts.build(path.name, *words, f"--cmdline={CMDLINE}", f"--uname={uname}")
+
+
+def boot_it(made: Generation, machine: Machine, parts: Parts, name: str) -> MeasuredBoot:
+    assert made.tools.root is not None
+    variables = made.tools.root.root / "usr/share/OVMF/OVMF_VARS_4M.fd"
+    return measured_boot(made.tools, machine, parts.folder / f"boot-{name}", variables)
+
+
+def logged(boot: MeasuredBoot, register: Register, algorithm: Algorithm, kind: EventType | None = None) -> list[bytes]:
+    found = (event for event in boot.log if event.register == register and event.is_extended)
+    return [event.digest(algorithm) or b"" for event in found if kind is None or event.event_type == kind]
+
+
+def check_registers(manifest: Manifest, boot: MeasuredBoot, registers: tuple[Register, ...] = PREDICTED) -> None:
+    """Every event in order, and the register's value, in both banks; one of the accepted variants has to be it."""
+    for register in registers:
+        for bank in BANKS:
+            real = logged(boot, register, bank)
+            ways = [variant.events for variant in variants(manifest.prediction, register)]
+            assert real in [[event.digest(bank) for event in way] for way in ways], f"{register} {bank}"
+            way = next(way for way in ways if [event.digest(bank) for event in way] == real)
+            assert replay(way, register, bank) in [v.value for v in manifest.expected(register, bank)]
+
+
+def check_shared_rules(made: Generation, boot: MeasuredBoot, *, direct: bool) -> None:
+    """The tables, boot options and variables of PCR 1 and 7, whose rules a TD's RTMR0 shares."""
+    assert made.tools.root is not None
+    tools = made.tools
+    qemu = read_qemu(tools, "qemu-system-x86_64", tools.on_host(Path("/usr/bin/qemu-system-x86_64")))
+    found = read_from_qemu(qemu, GuestMachine.of_argv(boot.argv))
+    tables = [Algorithm.SHA384.digest(found.items[name]) for name in ACPI_ORDER]
+    assert logged(boot, Register.pcr(1), Algorithm.SHA384, EventType.EV_PLATFORM_CONFIG_FLAGS) == tables
+    traits = read_traits(tools.on_host(tools.ovmf_code).read_bytes(), td=False)
+    assert traits is not None
+    disk = None if direct else virtio_disk_option(found.virtio_disks[0])
+    preferred = bool(found.items.get("bootorder", b"").strip(b"\0"))
+    options = boot_options(traits, disk, direct=direct, preferred=preferred)
+    events: tuple[PredictedEvent, ...] = boot_option_events(options, artifact="OVMF")
+    assert logged(boot, Register.pcr(1), Algorithm.SHA384, EventType.EV_EFI_VARIABLE_BOOT) == [
+        event.digest(Algorithm.SHA384) for event in events
+    ]
+    events = secure_boot_events((), built_in=traits.secure_boot_built_in, artifact="OVMF")
+    assert logged(boot, Register.pcr(7), Algorithm.SHA384, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG) == [
+        event.digest(Algorithm.SHA384) for event in events
+    ]
+
+
+@pytest.mark.parametrize("suite", ["trixie", "sid"])
+def test_a_uki_with_kernel(generations: dict[str, Generation], parts: Parts, suite: str) -> None:
+    made, uki = generations[suite], simple_uki(parts, suite)
+    boot = boot_it(made, Machine(boot=DirectKernel(kernel=uki), memory_mib=512, vcpus=1, network=False), parts, suite)
+    request = MeasurementRequest(artifact=uki, qemu_version=made.qemu, secure_boot=False, units=frozenset())
+    check_registers(predict(request).manifest, boot)
+    check_shared_rules(made, boot, direct=True)
+
+
+@pytest.mark.parametrize("suite", ["trixie", "sid"])
+def test_a_uki_on_disk(generations: dict[str, Generation], parts: Parts, suite: str) -> None:
+    made, uki = generations[suite], simple_uki(parts, suite)
+    machine = Machine(boot=UkiOnDisk(uki=uki), memory_mib=512, vcpus=1, network=False)
+    boot = boot_it(made, machine, parts, f"{suite}-disk")
+    disk = parts.folder / f"{suite}.raw"
+    write_disk(uki, disk)
+    request = MeasurementRequest(artifact=disk, boot=BootMode.DISK, secure_boot=False, units=frozenset())
+    manifest = predict(request).manifest
+    secret = made.stub.startswith("262")
+    check_registers(manifest, boot, tuple(r for r in PREDICTED if not (secret and r.index == 9)))
+    if secret:
+        assert not manifest.expected(Register.pcr(9)), "the boot secret makes the initrd unpredictable"
+    check_shared_rules(made, boot, direct=False)
+
+
+def test_a_profile_of_a_uki(generations: dict[str, Generation], parts: Parts) -> None:
+    parts.build("main.efi", "--profile=ID=main")
+    parts.build("debug.efi", "--profile=ID=debug", f"--cmdline={CMDLINE} debug")
+    words = ("--stub=@@/stub-trixie", "--linux=@@/linux", "--initrd=@@/initrd", "--os-release=@@@/osrel")
+    joined = ("--join-profile=@@/main.efi", "--join-profile=@@/debug.efi")
+    uname = (parts.folder / "uname").read_text(encoding="ascii").strip("\0\n")
+    uki = parts.build("profiles.efi", *words, *joined, f"--cmdline={CMDLINE}", f"--uname={uname}")
+    made = generations["trixie"]
+    machine = Machine(boot=DirectKernel(kernel=uki, command_line="@1"), memory_mib=512, vcpus=1, network=False)
+    boot = boot_it(made, machine, parts, "profile")
+    request = MeasurementRequest(artifact=uki, profile=1, qemu_version=made.qemu, secure_boot=False, units=frozenset())
+    check_registers(predict(request).manifest, boot)
+
+
+@pytest.mark.parametrize("suite", ["trixie", "sid"])
+def test_a_plain_kernel(generations: dict[str, Generation], parts: Parts, suite: str) -> None:
+    made = generations[suite]
+    direct = DirectKernel(kernel=parts.kernel, initrd=parts.folder / "initrd", command_line=CMDLINE)
+    boot = boot_it(made, Machine(boot=direct, memory_mib=512, vcpus=1, network=False), parts, f"{suite}-plain")
+    request = MeasurementRequest(
+        artifact=parts.kernel,
+        kernel_files=KernelFiles(initrd=direct.initrd, command_line=CMDLINE),
+        qemu_version=made.qemu,
+        machine=GuestMachine.of_argv(boot.argv),
+        dump_tables=False,
+    )
+    check_registers(predict(request).manifest, boot)
+
+
+def test_pcr11_is_what_systemd_measure_says(generations: dict[str, Generation], parts: Parts) -> None:
+    uki = simple_uki(parts, "trixie")
+    inside = Path("/tdxvm/uki")
+    words = []
+    with FileSource(uki) as source:
+        for section in (s for s in parse_image(source).sections if s.name in _MEASURED):
+            window = section_window(source, section)
+            (parts.folder / f"part{section.name}").write_bytes(window.read(0, window.size))
+            words.append(f"--{section.name[1:]}={inside / f'part{section.name}'}")
+    argv = ["/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--bank=sha384", "--phase=", *words]
+    done = generations["trixie"].tools.run(argv, (Bind(source=parts.folder, target=inside),))
+    manifest = predict(MeasurementRequest(artifact=uki, units=frozenset())).manifest
+    for bank in BANKS:
+        (expected,) = manifest.expected(Register.pcr(11), bank)
+        assert f"11:{bank.value}={expected.value.hex()}" in done.lines
+
+
+_MEASURED = frozenset({".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat"})
