@@ -8,7 +8,6 @@ Example::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from tdxc import __version__, policy
+from tdxc.baked import describe_bake
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.driver import Compilation, analyse, compile_image, write_compilation
 from tdxc.ir import AuthoredImage, ResolvedImage, codec
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 DEFAULT_LOCKFILE = Path("build/tdx.lock")
 DEFAULT_TREE = Path("build/mkosi")
 DEFAULT_OUTPUT = Path("build/output")
-DESCRIPTION = "image.json"
-"""The file in an output folder that says which recipe and profiles it was baked from."""
-
 Tell = Callable[[str], None]
 
 
@@ -122,6 +119,7 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
     from tdxc_runtime.backends import BakeRequest, LocalBackend
 
     engine = backend or LocalBackend()
+    unpredicted: list[Diagnostic] = []
     request = BakeRequest(
         tree=options.tree,
         output=options.output,
@@ -129,42 +127,21 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         mirror=options.mirror,
         offline=options.offline,
         targets=tuple(target.name for target in variant.output_targets),
-        finish=lambda folder: _describe(folder, compilation.recipe_digest, variant),
+        finish=lambda folder: unpredicted.extend(describe_bake(folder, compilation.recipe_digest, variant)),
         log=options.log,
         progress=options.progress,
         on_line=options.on_line,
     )
+    output = engine.bake(request)
     return BakeResult(
         image=image.name,
         profiles=options.profiles,
         tree=options.tree,
         recipe_digest=compilation.recipe_digest,
         targets=tuple(target.name for target in variant.output_targets),
-        output=engine.bake(request),
-        diagnostics=warnings,
+        output=output,
+        diagnostics=(*warnings, *unpredicted),
     )
-
-
-def baked_digest(output: Path) -> str:
-    """The digest (hex) of the recipe that an output folder was baked from, empty when that cannot be told."""
-    try:
-        data = json.loads((output / DESCRIPTION).read_text(encoding="utf-8"))
-        return str(data["recipe_digest"]).removeprefix("sha256:")
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _describe(folder: Path, recipe_digest: str, variant: ResolvedImage) -> None:
-    """Leave beside the artifacts what they were made from."""
-    data = {
-        "image": variant.name,
-        "recipe_digest": f"sha256:{recipe_digest}",
-        "profiles": list(variant.profiles),
-        "targets": [target.name for target in variant.output_targets],
-        "units": sorted(unit.name for unit in variant.units),
-        "tdxvm": __version__,
-    }
-    (folder / DESCRIPTION).write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def lock_image(image: AuthoredImage, lockfile: Path = DEFAULT_LOCKFILE) -> LockFile:

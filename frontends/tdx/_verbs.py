@@ -201,7 +201,8 @@ class Verbs(Declarations):
         """
         if self._record("measure", output=str(output), platform=platform):
             return cast("Measurement", Recorded())
-        from tdxc_runtime.measure import machine, manifest, predict, request
+        from tdxc import baked
+        from tdxc_runtime.measure import machine, manifest, request
 
         self._check_baked(Path(output))
         asked = request.MeasurementRequest(
@@ -212,15 +213,15 @@ class Verbs(Declarations):
             machine=machine.GuestMachine(memory=v.size_bytes(memory), vcpus=vcpus),
             qemu=None if qemu is None else Path(qemu),
         )
-        measurement = predict.predict(asked)
+        measurement = baked.measure(asked)
         self._tell(measurement.warnings)
         return measurement
 
     def _check_baked(self, output: Path) -> None:
-        from tdxc import bake
+        from tdxc import baked
         from tdxc.ir import codec
 
-        if bake.baked_digest(output) != codec.digest(self.freeze()):
+        if baked.read_bake(output).recipe_digest != codec.digest(self.freeze()):
             message = f"'{output}' holds no bake of this recipe as it is now"
             raise DiagnosticError.of(
                 Code.E_MEASUREMENT, message, caller_span(self._root), fix="run image.bake() before image.measure()"

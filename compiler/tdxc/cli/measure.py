@@ -71,8 +71,10 @@ def command(
         qemu_version=QemuVersion.parse(qemu_version) if qemu_version else None,
     )
     if matrix:
+        from tdxc.baked import with_bake
         from tdxc.cli.matrix import print_matrix
 
+        request = with_bake(request)
         artifacts = (request.artifact, *images) if images else ()
         print_matrix(request, firmwares=firmwares, qemus=qemus, memories=sizes, vcpus=vcpus, images=artifacts,
                      output_format=output_format)  # fmt: skip
@@ -81,11 +83,10 @@ def command(
 
 
 def _print_one(request: MeasurementRequest, emit: str | None, output_format: str) -> None:
-    from tdxc_runtime.measure.predict import predict
-
+    from tdxc.baked import measure
     from tdxc.cli.report import report
 
-    measurement = predict(request)
+    measurement = measure(request)
     if emit is not None:
         _emit(measurement.manifest, emit, request.artifact.stem)
     elif output_format == "json":
@@ -109,12 +110,13 @@ def find_artifact(name: str) -> Path:
     path = Path(name)
     if path.suffix not in {".py", ".yaml", ".yml"} and path.name != "TDXfile" and ".py:" not in name:
         return path
-    from tdxc.bake import DEFAULT_OUTPUT, baked_digest
+    from tdxc.bake import DEFAULT_OUTPUT
+    from tdxc.baked import read_bake
     from tdxc.cli.recipe import open_recipe
     from tdxc.ir import codec
 
     digest = codec.digest(open_recipe(name).image)
-    if baked_digest(DEFAULT_OUTPUT) != digest:
+    if read_bake(DEFAULT_OUTPUT).recipe_digest != digest:
         raise DiagnosticError.of(
             Code.E_MEASUREMENT,
             f"'{DEFAULT_OUTPUT}' holds no bake of this recipe as it is now",

@@ -56,6 +56,7 @@ from .sequence import (
     rtmr1_items,
     rtmr2_items,
     stub_only_rtmr2_items,
+    with_recipe_origins,
 )
 from .sources import FileSource
 
@@ -172,7 +173,7 @@ def assemble(
         traits=surroundings.traits,
         qemu=qemu_version(request, surroundings),
         secure_boot=secure_boot_state(request, surroundings.firmware),
-        table=artifact.table,
+        table=artifact.table or request.partition_table,
         table_name=str(request.disk or request.artifact),
     )
     builders = {Platform.QEMU: _qemu_items, Platform.GCP: _gcp_items, Platform.AZURE: _azure_items}
@@ -183,7 +184,7 @@ def assemble(
     endorsed = {endorsement.register for endorsement in endorsements}
     manifest = Manifest(
         platform=request.platform,
-        prediction=tuple(item for item in items if register_of(item) <= {*covers}),
+        prediction=with_recipe_origins((i for i in items if register_of(i) <= {*covers}), request.origins),
         covers=covers,
         endorsements=endorsements,
         unpredictable=tuple((register, why) for register, why in rules.why_not if register not in endorsed),
