@@ -33,6 +33,8 @@ from tdxc.passes.network_units import (
     NETWORKD_CONFIG,
     NETWORKD_CONFIG_PATH,
     RESOLVED,
+    UDHCPC_LINK,
+    UDHCPC_LINK_PATH,
     UDHCPC_SCRIPT,
     UDHCPC_SCRIPT_PATH,
     WAIT_ONLINE,
@@ -158,6 +160,8 @@ def _with_udhcpc(image: ResolvedImage) -> ResolvedImage:
             _package("iproute2", span, "brings the interface up"),
         )
     if image.init == SYSTEMD:
+        link = _file(UDHCPC_LINK_PATH, UDHCPC_LINK, span, "lower-network: udhcpc needs names that do not change")
+        image = attrs.evolve(image, files=_files(image, link))
         return _with_units(image, udhcpc_unit(span, firewall=image.network.rules is not None))
     place = 1 if image.network.rules is not None else 0
     steps = (*image.boot_steps[:place], udhcpc_step(span), *image.boot_steps[place:])

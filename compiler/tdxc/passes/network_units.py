@@ -45,6 +45,17 @@ UseNTP=no
 UseDomains=no
 """
 
+UDHCPC_LINK_PATH = "/etc/systemd/network/10-kernel-names.link"
+
+UDHCPC_LINK = """\
+# udhcpc works on the name that the kernel gives a card; renaming it later, as udev does, would cut udhcpc off.
+[Match]
+OriginalName=*
+
+[Link]
+NamePolicy=keep
+"""
+
 UDHCPC_SCRIPT = """\
 #!/bin/sh
 # Bring up the first network card and get its address by DHCP; udhcpc then goes on in the background.

@@ -239,6 +239,7 @@ def test_udhcpc_with_systemd_requires_the_firewall() -> None:
     assert found == ()
     assert directives(image, "network-udhcpc.service", "Unit")["Requires"] == "nftables-load.service"
     assert {"udhcpc", "nftables"} <= {p.name for p in image.packages}
+    assert "/etc/systemd/network/10-kernel-names.link" in {file.path for file in image.files}
     (script,) = (file for file in image.files if file.path == "/usr/lib/tdx/network-udhcpc")
     assert script.mode == 0o755
     assert verify_resolved(image) == ()
