@@ -10,7 +10,7 @@ import pytest
 from support.event_logs import needs_vectors, vector
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.measure.acpi.items import LOADER, RSDP, TABLES, read_from_folder, read_from_qemu
-from tdxc_runtime.measure.acpi.qemu import Qemu, read_qemu
+from tdxc_runtime.measure.acpi.qemu import Qemu, find_qemu, read_qemu
 from tdxc_runtime.measure.events import RTMR0, PredictedEvent, replay
 from tdxc_runtime.measure.firmware.load import read_firmware
 from tdxc_runtime.measure.machine import GIB, GuestMachine
@@ -124,6 +124,13 @@ def test_a_machine_that_qemu_rejects_is_a_diagnostic_with_its_words(qemu: Qemu) 
     diagnostic = caught.value.diagnostics[0]
     assert diagnostic.code is Code.E_BACKEND_EXECUTION
     assert "no-such-device" in diagnostic.notes[-1].message
+
+
+@pytest.mark.parametrize("program", ["/bin/true", "/nowhere/qemu"])
+def test_what_is_no_qemu_is_a_diagnostic(program: str) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        find_qemu(Path(program))
+    assert caught.value.diagnostics[0].code is Code.E_BACKEND_UNAVAILABLE
 
 
 def test_what_the_firmware_decides_is_not_guessed(qemu: Qemu) -> None:

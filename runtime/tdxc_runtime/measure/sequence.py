@@ -6,7 +6,7 @@ component sends to only one of the two. Sources as in the modules that make the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
@@ -60,17 +60,34 @@ class BootPath:
     td: bool = True
 
 
-def in_td(items: Iterable[Item]) -> tuple[Item, ...]:
-    """The same items in terms of RTMRs."""
+def map_events(items: Iterable[Item], change: Callable[[PredictedEvent], PredictedEvent]) -> tuple[Item, ...]:
+    """The same items with every event, also those of alternatives, passed through ``change``."""
     return tuple(
-        item.in_td()
+        change(item)
         if isinstance(item, PredictedEvent)
         else attrs.evolve(
             item,
-            options=tuple(attrs.evolve(o, events=tuple(e.in_td() for e in o.events)) for o in item.options),
+            options=tuple(attrs.evolve(o, events=tuple(change(e) for e in o.events)) for o in item.options),
         )
         for item in items
     )
+
+
+def in_td(items: Iterable[Item]) -> tuple[Item, ...]:
+    """The same items in terms of RTMRs."""
+    return map_events(items, PredictedEvent.in_td)
+
+
+def with_recipe_origins(items: Iterable[Item], origins: Mapping[str, Origin]) -> tuple[Item, ...]:
+    """The same items whose sections say which line of the recipe and which node they stem from."""
+
+    def place(event: PredictedEvent) -> PredictedEvent:
+        recipe = origins.get(event.origin.section)
+        if recipe is None:
+            return event
+        return attrs.evolve(event, origin=attrs.evolve(event.origin, span=recipe.span, node=recipe.node))
+
+    return map_events(items, place) if origins else tuple(items)
 
 
 def rtmr1_items(path: BootPath) -> tuple[Item, ...]:

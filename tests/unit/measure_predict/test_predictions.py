@@ -5,7 +5,7 @@ from pathlib import Path
 import attrs
 import pytest
 from support.efi_images import build_gpt_disk, build_kernel, build_uki
-from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 from tdxc_runtime.measure.acpi.chipset import window_base
 from tdxc_runtime.measure.artifact import Artifact, open_artifact
 from tdxc_runtime.measure.events import (
@@ -16,6 +16,7 @@ from tdxc_runtime.measure.events import (
     RTMR3,
     Algorithm,
     EventType,
+    Origin,
     PredictedEvent,
     Register,
     variants,
@@ -393,3 +394,12 @@ def test_command_lines_that_describe_no_machine_are_diagnostics(argv: list[str])
 )
 def test_the_memory_window_is_the_last_eighth_but_not_over_hypertransport(*, bits: int, amd: bool, base: int) -> None:
     assert window_base(bits, amd=amd) == base
+
+
+def test_sections_know_the_recipes_line(uki: Path) -> None:
+    line = Origin(span=SourceSpan(file="recipe.py", line=12, column=5), node="kernel.cmdline")
+    manifest = manifest_of(MeasurementRequest(artifact=uki, origins={".cmdline": line}))
+    placed = [event for event in variants(manifest.prediction)[0].events if event.origin.span.line]
+    assert {event.register for event in placed} == {RTMR2, Register.pcr(9), Register.pcr(11)}
+    assert {event.origin.section for event in placed} == {".cmdline"}
+    assert all(str(event.origin).startswith("recipe.py:12:5 (kernel.cmdline), ") for event in placed)

@@ -12,6 +12,7 @@ from tdxc_runtime.measure.machine import QemuVersion
 from tdxc_runtime.vm.tools import VmTools, find_vm_tools
 
 _PROGRAM = "qemu-system-x86_64"
+_VERSION_LINE = "emulator version"
 _CANDIDATES = (Path("/usr/bin") / _PROGRAM, Path("/usr/local/bin") / _PROGRAM)
 
 
@@ -50,5 +51,10 @@ def read_qemu(tools: VmTools, program: str, file: Path) -> Qemu:
         raise DiagnosticError.of(
             Code.E_BACKEND_UNAVAILABLE, f"cannot read '{file}': {error.strerror}", fix="name the QEMU of the host"
         ) from None
-    text = tools.run([program, "--version"], ()).lines[0]
+    lines = tools.run([program, "--version"], ()).lines
+    text = next((line for line in lines if _VERSION_LINE in line), "")
+    if not text:
+        raise DiagnosticError.of(
+            Code.E_BACKEND_UNAVAILABLE, f"'{program}' does not say that it is QEMU", fix="name the QEMU of the host"
+        )
     return Qemu(program=program, tools=tools, version=QemuVersion.parse(text), version_text=text, sha256=sha256)
