@@ -210,6 +210,11 @@ def test_lines_name_folders_as_the_user_knows_them() -> None:
     assert line == "‣ Running script /t r/scripts/x into /s/output"
 
 
+def test_a_clone_whose_folders_look_like_inside_names_is_named_once() -> None:
+    folders = attrs.evolve(FOLDERS, tree=Path("/root/tdxvm/build/demo/tree"))
+    assert folders.on_host("Running /tdxvm/tree/scripts/x", INSIDE) == "Running /root/tdxvm/build/demo/tree/scripts/x"
+
+
 def test_a_bake_writes_everywhere_but_to_the_tree() -> None:
     writable = {str(bind.target): bind.writable for bind in FOLDERS.binds(INSIDE)}
     assert writable == {"/tdxvm/tree": False, "/tdxvm/scratch": True, "/tdxvm/packages": True, "/tdxvm/build": True}

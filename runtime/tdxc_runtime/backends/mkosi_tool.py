@@ -66,9 +66,9 @@ class BakeFolders:
 
     def on_host(self, line: str, inside: BakeFolders) -> str:
         """A line of output with the inside names of folders put back to what the user calls them."""
-        for name in attrs.fields_dict(BakeFolders):
-            line = line.replace(str(getattr(inside, name)), str(getattr(self, name)))
-        return line
+        names = {str(getattr(inside, name)): str(getattr(self, name)) for name in attrs.fields_dict(BakeFolders)}
+        # in one go: what the user calls a folder may hold an inside name (a clone's own tdxvm/build)
+        return re.sub("|".join(re.escape(name) for name in names), lambda found: names[found[0]], line)
 
 
 INSIDE = BakeFolders(
