@@ -1,30 +1,38 @@
-# Both targets set up everything they need on a bare Debian 12 or Ubuntu 24.04 (root, apt, python3).
+# `make demo` and `make test` set up all they need on a bare Debian 12 or Ubuntu 24.04 (root, apt, python3, make, git).
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# a line for each part of the tests, so that a log shows what came when
+say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)" $(1)
 
 .PHONY: demo test check unit integration golden bench test-kernel setup clean
 .DEFAULT_GOAL := test
 
-demo: setup  ## compile, bake, measure and boot the basic example
-	$(BIN)/tdxc compile examples/qemu_basic.py -o build/demo/mkosi
-	$(BIN)/tdxc build examples/qemu_basic.py --tree build/demo/mkosi -o build/demo/image
-	$(BIN)/tdxc measure build/demo/image
-	$(BIN)/tdxc run build/demo/image --until 'hello from qemu-basic'
+demo: $(VENV)/.ready  ## compile, bake, measure and boot the basic example
+	@.ci/demo.sh $(BIN)/tdxc
 
-test: check unit integration  ## everything, including a real bake and boot
+test:  ## everything, including a real bake and boot; one part after the other, also under -j
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory integration
 
 check: setup  ## types and style
+	$(call say,"style and types")
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks examples
 
 unit: setup  ## what needs neither root nor the network
-	$(BIN)/pytest -m "not integration and not kernel" -n auto
+	$(call say,"unit, property and golden tests")
+	$(BIN)/pytest -q -m "not integration and not kernel" -n auto --durations=10
 
 integration: setup  ## real mkosi, real systemd, real boots
-	$(BIN)/pytest -m integration
+	$(call say,"integration tests (real bakes and boots)")
+	$(BIN)/pytest -v -m integration --durations=10
+
+test-kernel: setup  ## build whole kernels; half an hour or more
+	$(BIN)/pytest -v -m kernel
 
 golden: setup  ## rewrite the goldens; review the diff
 	$(BIN)/pytest -q tests/golden --snapshot-update
@@ -33,11 +41,15 @@ bench: setup  ## ratios, each against a baseline in the same run
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/measure.py
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.ready-dev
 
 $(VENV)/.ready: pyproject.toml .ci/setup.sh
-	sh .ci/setup.sh $(VENV) $(PYTHON)
-	touch $@
+	@.ci/setup.sh $(VENV) $(PYTHON)
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml .ci/setup.sh
+	@.ci/setup.sh $(VENV) $(PYTHON) dev
+	@touch $@ $(VENV)/.ready
 
 clean:
 	rm -rf $(VENV) build out

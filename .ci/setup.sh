@@ -1,35 +1,45 @@
 #!/bin/sh
 # Sets up a bare Debian or Ubuntu machine: packages that are missing, a virtual environment, this project in it.
+# setup.sh VENV PYTHON [GROUP]: GROUP is a dependency group of pyproject.toml, such as dev for the tests.
 set -eu
 venv=$1
 python=$2
+group=${3:-}
 
-say() { printf '%s  %s\n' "$(date +%H:%M:%S)" "$1"; }
+say() { printf '== %s  %s\n' "$(date +%H:%M:%S)" "$1"; }
 
 missing=""
-want() { # want PROBE PACKAGE: the probe says whether the package is needed
+want() { # want PROBE PACKAGE: the probe says whether the package is there
     if ! sh -c "$1" >/dev/null 2>&1; then missing="$missing $2"; fi
 }
 want 'command -v mmdebstrap' mmdebstrap
-want 'command -v git' git
-want "$python -c 'import ensurepip'" "$(basename "$python")-venv"
 want 'test -e /usr/share/keyrings/debian-archive-keyring.gpg' debian-archive-keyring
+want 'test -e /etc/ssl/certs/ca-certificates.crt' ca-certificates
+want "'$python' -c 'import ensurepip'" "$(basename "$python")-venv"
+if [ "$(id -u)" -ne 0 ] || [ -n "$group" ]; then # without root rights, a user namespace with a range of ids
+    want 'command -v newuidmap' uidmap
+fi
 
 if [ -n "$missing" ]; then
     if [ "$(id -u)" -ne 0 ]; then
         echo "these packages are missing:$missing (run: sudo apt-get install$missing)" >&2
         exit 3
     fi
-    say "installing$missing"
+    say "install$missing"
     apt-get update -qq
     # shellcheck disable=SC2086 # a list of package names
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 $missing >/dev/null
 fi
 
 if [ ! -x "$venv/bin/python" ]; then
-    say "making the virtual environment $venv"
+    say "make the virtual environment $venv"
     "$python" -m venv "$venv"
 fi
-say "installing tdxvm into $venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable . --group dev
+say "install tdxvm into $venv${group:+ with what its $group group needs}"
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+if [ -n "$group" ]; then
+    pip install --upgrade "pip>=25.1" # the first that knows groups
+    pip install --editable . --group "$group"
+else
+    pip install --editable .
+fi
