@@ -193,6 +193,14 @@ def is_early(unit: Unit) -> bool:
     return any(name in EARLY_TARGETS or name == RUNTIME_INIT for name in before)
 
 
+_UNNEEDED_CAPABILITIES = (
+    "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_LEASE",
+    "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_PERFMON", "CAP_SYSLOG", "CAP_SYS_PACCT", "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
+)  # fmt: skip
+"""What setting up disks, mounts, networks, clocks, modules and owners does without (capabilities(7))."""
+
+
 def runtime_init_unit(steps: tuple[BootStep, ...]) -> Unit:
     """The oneshot service that runs the drop-ins.
 
@@ -227,7 +235,10 @@ def runtime_init_unit(steps: tuple[BootStep, ...]) -> Unit:
                 ("LockPersonality", "yes"),
                 ("NoNewPrivileges", "yes"),
                 ("RestrictRealtime", "yes"),
+                ("CapabilityBoundingSet", f"~{' '.join(_UNNEEDED_CAPABILITIES)}"),
                 ("SystemCallArchitectures", "native"),
+                ("SystemCallFilter", "~@cpu-emulation @debug @obsolete @raw-io"),
+                ("SystemCallErrorNumber", "EPERM"),
             ),
         ),
         needs=SandboxNeeds(span=span, cause=cause, hardening=Hardening.NONE),
