@@ -240,21 +240,3 @@ def _dependencies(register: Register, axes: Sequence[str], combinations: Sequenc
                 found.append(axis)
                 break
     return tuple(found)
-
-
-def matrix_to_json(matrix: Matrix) -> dict[str, object]:
-    """Plain data: ``axes``, ``combinations`` (their number), and per register ``depends_on`` and ``values``."""
-    return {
-        "axes": list(matrix.axes),
-        "combinations": len(matrix.combinations),
-        "registers": {
-            register.name: {
-                "depends_on": list(matrix.depends_on[register]),
-                "values": [
-                    {"values": [value.hex() for value in group.values], "choices": [dict(c) for c in group.choices]}
-                    for group in groups
-                ],
-            }
-            for register, groups in matrix.distinct.items()
-        },
-    }

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from support.efi_images import build_uki
-from tdxc_runtime.measure.events import RTMR1, RTMR2, Register
+from tdxc_runtime.measure.events import RTMR1, RTMR2
 from tdxc_runtime.measure.machine import GIB, QemuVersion
-from tdxc_runtime.measure.matrix import Axes, matrix_to_json, measure_matrix
+from tdxc_runtime.measure.matrix import Axes, measure_matrix
 from tdxc_runtime.measure.request import MeasurementRequest
 
 
@@ -44,13 +44,3 @@ def test_a_matrix_without_axes_is_one_measurement(images: tuple[Path, ...]) -> N
     matrix = measure_matrix(request(images), Axes())
     assert len(matrix.combinations) == 1
     assert matrix.axes == ()
-
-
-def test_the_json_form_names_choices_and_values(images: tuple[Path, ...]) -> None:
-    document = matrix_to_json(measure_matrix(request(images), Axes(images=images)))
-    assert document["combinations"] == 2
-    registers = document["registers"]
-    assert isinstance(registers, dict)
-    row = registers[Register.rtmr(1).name]
-    assert row["depends_on"] == ["image"]
-    assert {choice["image"] for group in row["values"] for choice in group["choices"]} == {str(p) for p in images}
