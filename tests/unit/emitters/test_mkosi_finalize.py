@@ -65,11 +65,18 @@ def left(root: Path) -> set[str]:
     return {path for path in found if not path.startswith("/var/lib/dpkg/")}
 
 
-def run(root: Path, script: str, image: ResolvedImage, tmp_path: Path, *variants: ResolvedImage) -> None:
+def run(
+    root: Path,
+    script: str,
+    image: ResolvedImage,
+    tmp_path: Path,
+    *variants: ResolvedImage,
+    path: str = "/usr/bin:/bin:/usr/sbin:/sbin",
+) -> None:
     """Run one script of the image, with the variants as chosen profiles."""
     tree = tmp_path / "tree"
     write_tree(emit_image(CompiledImage(span=SPAN, image=image, variants=variants)), tree)
-    env = {"BUILDROOT": str(root), "SRCDIR": str(tree), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+    env = {"BUILDROOT": str(root), "SRCDIR": str(tree), "PATH": path}
     profiles = " ".join(name for variant in variants for name in variant.profiles)
     if profiles:
         env["PROFILES"] = profiles
@@ -191,6 +198,32 @@ class TestDebloat:
         off = attrs.evolve(image, profiles=("dev",), debloat=ResolvedDebloat(span=SPAN, enabled=False))
         run(root, self.SCRIPT, image, tmp_path, off)
         assert left(root) == {"/usr/bin/a"}
+
+    def modules(self, root: Path, tmp_path: Path, keep: tuple[str, ...], modprobe: str) -> set[str]:
+        """Run it on three modules, with a stand-in for modprobe and for depmod."""
+        folder = "/usr/lib/modules/6.1"
+        write(root, *(f"{folder}/kernel/{name}.ko.xz" for name in ("a-b", "c", "d")), f"{folder}/modules.dep.bin")
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        for name, text in (("modprobe", modprobe), ("depmod", "true")):
+            (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+            (programs / name).chmod(0o755)
+        module = DebloatKind.MODULE
+        image = resolved_image(debloat=debloat({module: keep}, {module: ("*",)}))
+        run(root, self.SCRIPT, image, tmp_path, path=f"{programs}:/usr/bin:/bin")
+        return {path.removeprefix(f"{folder}/") for path in left(root)}
+
+    def test_modules_stay_with_what_they_depend_on(self, root: Path, tmp_path: Path) -> None:
+        answer = 'echo "builtin x"; echo "insmod /x/kernel/c.ko.xz"; echo "insmod /x/kernel/a-b.ko.xz opt=1"'
+        found = self.modules(root, tmp_path, ("a_b", "not_there"), answer)
+        assert found == {"kernel/a-b.ko.xz", "kernel/c.ko.xz", "modules.dep.bin"}
+
+    def test_no_module_wanted_leaves_none(self, root: Path, tmp_path: Path) -> None:
+        assert self.modules(root, tmp_path, (), "exit 1") == set()
+
+    def test_module_that_cannot_be_resolved_fails_the_bake(self, root: Path, tmp_path: Path) -> None:
+        with pytest.raises(subprocess.CalledProcessError):
+            self.modules(root, tmp_path, ("a_b",), "exit 1")
 
     def test_twice_is_once(self, root: Path, tmp_path: Path) -> None:
         write(root, "/usr/bin/a", "/usr/bin/b")

@@ -187,17 +187,19 @@ done
 for modules in usr/lib/modules/*; do
     [[ -d $modules && ${#remove_modules[@]} -gt 0 ]] || continue
     version=${modules##*/}
+    depmod --basedir "$BUILDROOT" "$version"
     declare -A wanted=()
     while IFS= read -r -d '' file; do
         name=${file##*/}
         name=${name%%.ko*}
         name=${name//-/_}
         if ! matches "$name" "${remove_modules[@]}" || matches "$name" "${keep_modules[@]}"; then
+            depends=$(modprobe --dirname "$BUILDROOT" --set-version "$version" --show-depends "$name")
             while read -r verb needed _; do
                 if [[ $verb == insmod ]]; then
                     wanted[${needed##*/}]=1
                 fi
-            done < <(modprobe --dirname "$BUILDROOT" --set-version "$version" --show-depends "$name")
+            done <<< "$depends"
         fi
     done < <(find "$modules" -name '*.ko*' -type f -print0)
     while IFS= read -r -d '' file; do
