@@ -321,6 +321,12 @@ SYSTEMD_KEEPERS: tuple[Keeper, ...] = (
 
 COMMON_KEEPERS: tuple[Keeper, ...] = (
     Keeper(
+        reason="the recipe installs a package manager, which needs its tools and its state",
+        cause=_packaged("apt", "aptitude", "dpkg"),
+        binaries=(*(f"package:{name}" for name in _PACKAGE_TOOLS), "package:perl-base"),
+        paths=("/etc/apt", "/etc/dpkg", "/usr/share/keyrings", "/var/lib/apt", "/var/lib/dpkg"),
+    ),
+    Keeper(
         reason="the recipe asks for documentation",
         cause=_setting("docs"),
         paths=("/usr/share/doc", "/usr/share/doc-base", "/usr/share/info", "/usr/share/man"),
@@ -331,7 +337,7 @@ COMMON_KEEPERS: tuple[Keeper, ...] = (
         paths=("/usr/lib/locale", "/usr/share/i18n", "/usr/share/locale", "/usr/lib/*/gconv"),
     ),
 )
-"""What settings of the recipe keep."""
+"""What settings and packages of the recipe keep under any init system."""
 
 INFRASTRUCTURE = frozenset({"kmod", "libpam-systemd", "systemd", "systemd-boot-efi", "systemd-sysv", "udev"})
 """Packages that are in an image for its boot alone: naming one of them keeps none of its programs and units."""

@@ -127,6 +127,13 @@ def test_packages_of_the_recipe_stay_whole_and_those_of_the_boot_do_not() -> Non
     assert "package:dropbear" in kept(DebloatKind.UNIT, packages=packages)
 
 
+def test_a_package_manager_keeps_its_tools_and_state() -> None:
+    packages = (Package(span=at(3), name="apt"),)
+    assert {"package:apt", "package:dpkg", "package:perl-base"} <= kept(DebloatKind.BINARY, packages=packages).keys()
+    assert "/var/lib/dpkg" in kept(DebloatKind.PATH, packages=packages)
+    assert "package:dpkg" not in kept(DebloatKind.BINARY)
+
+
 def test_settings_files_and_builds_keep_paths() -> None:
     file = File(span=at(12), path="/usr/share/doc/app/NOTICE", content=Blob.of(b""))
     other = File(span=at(13), path="/etc/app.conf", content=Blob.of(b""))
