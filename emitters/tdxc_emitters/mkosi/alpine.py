@@ -16,6 +16,7 @@ from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Distribution, Package, ResolvedImage
 
 from tdxc_emitters.mkosi.project import Phase, PhaseScript, origin_of
+from tdxc_emitters.mkosi.sources import check_uri
 from tdxc_emitters.mkosi.templates import read_template
 
 STUB_PACKAGE = "systemd-efistub"
@@ -52,7 +53,7 @@ def alpine_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
         )
     archive = MINIROOTFS[base.release]
     values = {
-        "mirror": quoting.shell_word(image.mirror.rstrip("/"), span=image.span),
+        "mirror": quoting.shell_word(check_uri("mirror", image.mirror, image.span).rstrip("/")),
         "release": f"v{base.release}",
         "archive": f"alpine-minirootfs-{archive.version}-x86_64.tar.gz",
         "sha256": archive.sha256,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tdxc import quoting
-from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
-from tdxc.ir import Directory, Distribution, File, ResolvedImage
+from tdxc.diagnostics import Code, DiagnosticError, Note, SourceSpan
+from tdxc.ir import Directory, Distribution, File, ResolvedImage, Symlink
 from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
 
 from tdxc_emitters.mkosi.paths import image_path
@@ -33,11 +33,13 @@ def rootfs_tree(image: ResolvedImage) -> FileTree:
     merged = image.base.distribution is not Distribution.ALPINE
     for file in image.files:
         path = image_path(file.path, file.span, merged_usr=merged)
+        _refuse_twice(kinds, path, file)
         kinds[path] = (file.path, file.span)
         entry = TreeFile(data=file.content.data, executable=bool(file.mode & 0o100), origin=origin_of(file))
         builder.add(f"{EXTRA}/{path}", entry)
     for link in image.symlinks:
         path = image_path(link.path, link.span, merged_usr=merged)
+        _refuse_twice(kinds, path, link)
         kinds[path] = (link.path, link.span)
         builder.add(f"{EXTRA}/{path}", TreeLink(target=link.target, origin=origin_of(link)))
     for directory in image.directories:
@@ -93,6 +95,18 @@ def _add_init(builder: TreeBuilder, image: ResolvedImage) -> None:
         builder.add(f"{EXTRA}/usr/lib/tmpfiles.d/00-root.conf", TreeFile.text(_ROOT_TMPFILES, origin=cause))
 
 
+def _refuse_twice(kinds: dict[str, tuple[str, SourceSpan]], path: str, node: File | Symlink) -> None:
+    if path in kinds:
+        other, span = kinds[path]
+        raise DiagnosticError.of(
+            Code.E_CONFLICT,
+            f"'{node.path}' and '{other}' are one place in the image, /{path}",
+            node.span,
+            notes=(Note(message="the other one is here", span=span),),
+            fix="leave one of the two out",
+        )
+
+
 def _refuse_nesting(kinds: dict[str, tuple[str, SourceSpan]]) -> None:
     for path, (_, span) in kinds.items():
         parts = path.rstrip("/").split("/")
@@ -130,9 +144,15 @@ def _owners(image: ResolvedImage) -> Iterator[Rule]:
     for node in nodes:
         if (node.owner, node.group) != ("root", "root"):
             for name in (node.owner, node.group):
-                quoting.sysusers_field(name, span=node.span)
+                _check_account(name, node)
             line = f"{node.owner} {node.group} {_line_path(image, node)}"
             yield Rule(list="owners", line=line, origin=origin_of(node))
+
+
+def _check_account(name: str, node: File | Directory) -> None:
+    quoting.sysusers_field(name, span=node.span)
+    if any(ch.isspace() for ch in name):
+        raise DiagnosticError.of(Code.E_VALUE, f"{name!r} cannot be the name of a user or group", node.span)
 
 
 def _line_path(image: ResolvedImage, node: File | Directory) -> str:

@@ -74,7 +74,7 @@ def source_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
 
 def archive_uri(image: ResolvedImage) -> str:
     """The address of the distribution's archive, with the snapshot in it where there is one."""
-    uri = _uri("mirror", image.mirror, image.span).rstrip("/")
+    uri = check_uri("mirror", image.mirror, image.span).rstrip("/")
     if not image.snapshot or image.snapshot in uri.split("/"):
         return uri
     if not urlsplit(uri).path.strip("/"):
@@ -162,7 +162,7 @@ def _repository(image: ResolvedImage, repository: Repository) -> Iterator[tuple[
     key_path = f"/etc/apt/keyrings/{name}.{'asc' if armoured else 'gpg'}"
     suites = dict.fromkeys(_word("suite", suite, span) for suite in repository.suites)
     components = " ".join(_word("component", component, span) for component in repository.components)
-    text = _header(image) + _stanza(_uri("repository", repository.uri, span), suites, components, key_path)
+    text = _header(image) + _stanza(check_uri("repository", repository.uri, span), suites, components, key_path)
     yield f"{_APT}/sources.list.d/{name}.sources", TreeFile.text(text, origin=origin_of(repository))
     yield f"{SANDBOX}{key_path}", TreeFile(data=repository.key.data, origin=origin_of(repository, "its signing key"))
 
@@ -178,7 +178,8 @@ def _snapshot(image: ResolvedImage) -> str:
     return image.snapshot
 
 
-def _uri(what: str, value: str, span: SourceSpan) -> str:
+def check_uri(what: str, value: str, span: SourceSpan) -> str:
+    """The address of a package source as given; E_VALUE for one that apt cannot use or that holds a password."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https", "file", "copy"} or any(ch.isspace() for ch in value) or "#" in value:
         raise DiagnosticError.of(Code.E_VALUE, f"{what} {value!r} is not an http, https, file or copy address", span)

@@ -32,7 +32,15 @@ def test_one_destination_by_two_names_is_a_clash() -> None:
     other = File(span=SPAN, path="/usr/bin/tool", content=Blob.of(b"y"))
     with pytest.raises(DiagnosticError) as caught:
         emitted(files=(file("/bin/tool"), other))
-    assert caught.value.diagnostics[0].code is Code.E_OUTPUT
+    assert caught.value.diagnostics[0].code is Code.E_CONFLICT
+    assert caught.value.diagnostics[0].notes[0].span == SPAN
+
+
+@pytest.mark.parametrize("name", ["two words", "a:b", ""])
+def test_owner_that_no_account_can_have_is_refused(name: str) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        emitted(files=(file("/etc/x", owner=name),))
+    assert caught.value.diagnostics[0].code is Code.E_VALUE
 
 
 def test_owners_and_empty_directories_are_rules() -> None:

@@ -151,6 +151,12 @@ class TestAlpine:
         assert "systemd-efistub" in tree.text("scripts/10-prepare-alpine.sh")
         assert "mirror=https://mirror.example/alpine\n" in tree.text("scripts/10-prepare-alpine.sh")
 
+    def test_mirror_with_a_password_is_refused(self) -> None:
+        with pytest.raises(DiagnosticError) as caught:
+            emitted(resolved_image("alpine/3.20", mirror="https://me:secret@mirror.example/alpine"))
+        assert caught.value.diagnostics[0].code is Code.E_VALUE
+        assert "secret" not in caught.value.diagnostics[0].message
+
     def test_without_a_mirror_it_is_refused_at_the_base(self) -> None:
         with pytest.raises(DiagnosticError) as caught:
             emitted(resolved_image("alpine/3.20"))
