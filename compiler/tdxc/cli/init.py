@@ -17,7 +17,13 @@ img.file("/etc/motd", content="Welcome to {name}.\\n")
 
 img.user("hello", system=True)
 img.file("/usr/bin/hello", content="#!/bin/sh\\necho hello from {name}\\n", mode=0o755)
-img.service("hello", exec="/usr/bin/hello", type="oneshot", user="hello")
+img.service(
+    "hello",
+    exec="/usr/bin/hello",
+    type="oneshot",
+    user="hello",
+    extra_unit={"Service": {"StandardOutput": "journal+console"}},
+)
 
 img.network(firewall_rules=["ACCEPT tcp 8080", "DROP all"])
 img.output_targets("qemu")
@@ -43,6 +49,9 @@ services:
     exec: /usr/bin/hello
     type: oneshot
     user: hello
+    extra_unit:
+      Service:
+        StandardOutput: journal+console
 
 network:
   firewall_rules: [ACCEPT tcp 8080, DROP all]
