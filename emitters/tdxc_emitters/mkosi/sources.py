@@ -3,7 +3,7 @@
 - With a mirror, the tree brings ``mkosi.sources``; mkosi then writes no list of its own (25.3 and 27.1).
 - A repository is a file of its own with its key, so that repositories of profiles add up.
 - Without a mirror, mkosi's default (or what the bake is given) stays. A snapshot alone goes into ``mkosi.snapshot``,
-  which mkosi 26 and later read; extra suites alone into ``rules/suites``, which ``tdxc bake`` reads. A script guards
+  which mkosi 26 and later read; extra suites alone into ``rules/suites``, which a bake reads. A script guards
   both, for a mkosi that knows neither would install something else without a word.
 
 mkosi itself sets ``Acquire::Check-Valid-Until=false``, which old snapshots need. Sources: sources.list(5),

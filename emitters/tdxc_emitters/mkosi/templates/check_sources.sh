@@ -12,7 +12,7 @@ named() {
 
 fail() {
     echo "$1" >&2
-    echo "Name a mirror in the recipe (mirror=), or bake with one: tdxc bake --mirror ADDRESS" >&2
+    echo "Name a mirror in the recipe (mirror=), or build with one: tdxc build --mirror ADDRESS" >&2
     exit 1
 }
 
