@@ -96,7 +96,7 @@ def unit_text(value: str, *, span: SourceSpan = UNKNOWN_SPAN, what: str = "unit 
 
 
 def unit_path(value: str, *, span: SourceSpan = UNKNOWN_SPAN, what: str = "path") -> str:
-    """An absolute, normalised path that is a directive's whole value (``WorkingDirectory=``, ``EnvironmentFile=``)."""
+    """An absolute, normalised path that is a directive's whole value (``WorkingDirectory=``)."""
     _check_path(what, value, span)
     return unit_text(value, span=span, what=what)
 
@@ -118,6 +118,13 @@ def unit_reference(name: str, *, span: SourceSpan = UNKNOWN_SPAN) -> str:
     if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]{1,255}", name):
         _refuse("unit name", name, "it is not 1 to 255 letters, digits and ':_.@-' or '\\'", span)
     return name
+
+
+def environment_file(path: str, *, span: SourceSpan = UNKNOWN_SPAN) -> str:
+    """The path in ``EnvironmentFile=``; systemd reads it as a pattern, and names that would be one are refused."""
+    if any(ch in "*?[\\" for ch in path):
+        _refuse("environment file", path, "systemd takes '*', '?', '[' and backslash there for a pattern", span)
+    return unit_path(path, span=span, what="environment file")
 
 
 def environment_assignment(name: str, value: str, *, span: SourceSpan = UNKNOWN_SPAN) -> str:

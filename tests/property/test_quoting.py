@@ -63,6 +63,7 @@ def test_a_shell_comment_never_ends_its_line(value: str) -> None:
         (quoting.unit_directive, "x" * (1 << 20), "1 MiB"),
         (quoting.unit_path, "etc/x", "not absolute"),
         (quoting.unit_path, "/a/../b", "not normalised"),
+        (quoting.environment_file, "/etc/*.env", "pattern"),
         (quoting.exec_program, '/bin/a"b', "quote"),
         (quoting.sysusers_field, "a:b", "colon"),
         (quoting.sysusers_field, "-", "dash"),

@@ -125,7 +125,7 @@ def _environment(service: Service) -> Iterator[Directive]:
         yield _directive(variable.span, "Environment", value)
     for path in service.environment_files:
         optional, plain = ("-", path[1:]) if path.startswith("-") else ("", path)
-        yield _directive(span, "EnvironmentFile", optional + quoting.unit_path(plain, span=span))
+        yield _directive(span, "EnvironmentFile", optional + quoting.environment_file(plain, span=span))
     for credential in service.credentials:
         yield _directive(span, "LoadCredential", quoting.unit_text(credential, span=span))
 
