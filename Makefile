@@ -7,14 +7,12 @@ say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)" $(1)
 
 .PHONY: demo test check unit integration golden bench test-kernel setup clean
 .DEFAULT_GOAL := test
+.NOTPARALLEL:  # the parts of the tests come in order, and each uses all processors itself
 
 demo: $(VENV)/.ready  ## compile, bake, measure and boot the basic example
 	@.ci/demo.sh $(BIN)/tdxc
 
-test:  ## everything, including a real bake and boot; one part after the other, also under -j
-	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory integration
+test: check unit integration  ## everything, including a real bake and boot
 
 check: setup  ## types and style
 	$(call say,"style and types")
