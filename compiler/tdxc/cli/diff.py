@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,8 @@ from tdxc.cli.recipe import folder_of, format_option
 from tdxc.cli.report import set_recipe_root
 
 if TYPE_CHECKING:
-    from tdxc.compare import Side
+    from tdxc.compare import Difference, Side
+    from tdxc.manifests import ManifestDifference
 
 CHANGED_STATUS = 4
 
@@ -25,18 +27,47 @@ def command(ctx: click.Context, before: str, after: str, with_tree: bool, output
     """Say what changes from A to B.
 
     Each of A and B is a recipe (recipe.py, recipe.yaml), a recipe at a git revision (HEAD~1:recipe.py), or a compiled
-    tree. Exit status 0 when nothing changes, 4 otherwise.
+    tree. Or both are measurements: a manifest (`tdxc measure --format json`) or the output folder of a bake; these are
+    compared event by event. Exit status 0 when nothing changes, 4 otherwise.
     """
-    from tdxc import compare
+    difference: Difference | ManifestDifference
+    if _are_measurements(before, after):
+        from tdxc import manifests
 
-    difference = compare.difference(_side(before), _side(after))
+        difference = manifests.compare_manifests(*(manifests.load_manifest(Path(name)) for name in (before, after)))
+        text = difference.text()
+    else:
+        from tdxc import compare
+
+        difference = compare.difference(_side(before), _side(after))
+        text = difference.text(with_tree=with_tree)
     if output_format == "json":
         import json
 
         click.echo(json.dumps(difference.data(), indent=2, ensure_ascii=False))
     else:
-        click.echo(difference.text(with_tree=with_tree), nl=False)
+        click.echo(text, nl=False)
     ctx.exit(0 if difference.is_empty else CHANGED_STATUS)
+
+
+def _are_measurements(*names: str) -> bool:
+    """Whether both sides are measurements; E_REFERENCE when just one of them is."""
+    from tdxc.diagnostics import Code, DiagnosticError
+
+    # Told apart without the module that reads them: a diff of recipes imports nothing of the runtime.
+    measured = [name for name in names if _is_measurement(Path(name))]
+    if len(measured) == 1:
+        other = next(name for name in names if name not in measured)
+        raise DiagnosticError.of(
+            Code.E_REFERENCE,
+            f"'{measured[0]}' is a measurement and '{other}' is not",
+            fix=f"bake '{other}' and name its output folder, or compare two recipes",
+        )
+    return bool(measured)
+
+
+def _is_measurement(path: Path) -> bool:
+    return (path.is_file() and path.suffix == ".json") or (path / "image.json").is_file()
 
 
 def _side(reference: str) -> Side:

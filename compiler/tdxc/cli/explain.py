@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from tdxc.cli.recipe import chosen, open_recipe, profile_option
 
 if TYPE_CHECKING:
     from tdxc.diagnostics import DiagnosticError
+
+_REGISTER = re.compile(r"mrtd|rtmr[0-3]|pcr(?:1?[0-9]|2[0-3])", re.ASCII | re.IGNORECASE)
 
 
 @click.command("explain")
@@ -25,6 +28,9 @@ def command(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_ove
     TOPIC is a unit (app.service), a path in the image (/etc/motd), a package, a user, a boot step, a kernel option
     (CONFIG_TSM_REPORTS), a kernel argument (console) or module (virtio_net.ko), or `debloat` for all that is kept and
     removed, or `overrides` for what --mkosi-override changes. A diagnostic code (E_PATH) needs no RECIPE.
+
+    TOPIC may also be a register (mrtd, rtmr2, pcr11): then RECIPE may be a manifest or the output folder of a bake,
+    build/output by default, and the answer is the register's events with what each stems from.
     """
     from tdxc.diagnostics import Code
 
@@ -32,12 +38,23 @@ def command(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_ove
         from tdxc.diagnostic_texts import TEXTS
 
         click.echo(f"{topic}\n\n{click.wrap_text(TEXTS[Code(topic)], 100)}")
+    elif _REGISTER.fullmatch(topic):
+        click.echo(_register(topic, recipe or "build/output"))
     elif recipe is None:
         raise _unknown(topic, "give the recipe too: tdxc explain TOPIC RECIPE")
     elif topic == "overrides":
         click.echo(_overrides(recipe, mkosi_override))
     else:
         click.echo(_in_image(topic, recipe, profiles))
+
+
+def _register(name: str, reference: str) -> str:
+    from tdxc_runtime.measure.events import Register
+
+    from tdxc import manifests
+    from tdxc.cli.measure import find_artifact
+
+    return manifests.explain_register(manifests.load_manifest(find_artifact(reference)), Register.parse(name))
 
 
 def _in_image(topic: str, recipe: str, profiles: tuple[str, ...]) -> str:

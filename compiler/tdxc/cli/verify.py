@@ -11,8 +11,7 @@ from tdxc.cli.recipe import format_option
 
 if TYPE_CHECKING:
     from tdxc_runtime.measure.logs import EventLog
-    from tdxc_runtime.measure.manifest import Manifest
-    from tdxc_runtime.measure.quotes import Quote, QuoteVerification
+    from tdxc_runtime.measure.quotes import Quote, QuoteVerification, TdReport
     from tdxc_runtime.measure.verify import Verification
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -21,7 +20,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.command("verify")
 @click.option("--ccel", type=_FILE, help="The guest's CC event log (the data area that the CCEL table points at).")
 @click.option("--tpm-log", type=_FILE, help="The guest's TPM event log (binary_bios_measurements).")
-@click.option("--quote", type=_FILE, help="A TD quote, version 4 or 5.")
+@click.option("--quote", type=_FILE, help="A TD quote, version 4 or 5, or a TD report.")
 @click.option("--collateral", type=_FILE, help="TCB info, QE identity and CRLs, to judge the quote's TCB status.")
 @click.option("--pcrs", type=_FILE, help="PCR values, as tpm2_pcrread prints them or as JSON.")
 @click.option("--manifest", "manifest_file", type=_FILE, help="What was predicted (`tdxc measure --format json`).")
@@ -38,18 +37,21 @@ def command(
     from tdxc_runtime.measure.replay import parse_pcr_file
     from tdxc_runtime.measure.verify import Evidence, verify
 
+    from tdxc.manifests import read_manifest
+
     if ccel and tpm_log:
         raise click.UsageError("--ccel and --tpm-log exclude each other: a machine has one log")
     if not (ccel or tpm_log or quote or pcrs):
         raise click.UsageError("give at least one of --ccel, --tpm-log, --quote and --pcrs")
-    parsed, result = _read_quote(quote, collateral)
+    parsed, result, report = _read_quote(quote, collateral)
     verdict = verify(
         Evidence(
             log=_read_log(ccel, tpm_log),
             quote=parsed,
             quote_result=result,
+            report=report,
             pcrs=parse_pcr_file(pcrs.read_bytes(), name=str(pcrs)) if pcrs else None,
-            manifest=_read_manifest(manifest_file) if manifest_file else None,
+            manifest=read_manifest(manifest_file) if manifest_file else None,
         )
     )
     if output_format == "json":
@@ -72,31 +74,23 @@ def _read_log(ccel: Path | None, tpm_log: Path | None) -> EventLog | None:
     return parse_event_log(path.read_bytes(), name=str(path), kind=kind, tolerant=True)
 
 
-def _read_quote(path: Path | None, collateral: Path | None) -> tuple[Quote | None, QuoteVerification | None]:
+def _read_quote(
+    path: Path | None, collateral: Path | None
+) -> tuple[Quote | None, QuoteVerification | None, TdReport | None]:
+    """The quote with its verification, or the TD report, whichever the file is."""
     if path is None:
-        return None, None
+        return None, None, None
     import datetime
 
-    from tdxc_runtime.measure.quotes import parse_collateral, parse_quote, verify_quote
+    from tdxc_runtime.measure.quotes import is_td_report, parse_collateral, parse_quote, parse_td_report, verify_quote
 
-    quote = parse_quote(path.read_bytes(), name=str(path))
+    data = path.read_bytes()
+    if is_td_report(data):
+        return None, None, parse_td_report(data, name=str(path))
+    quote = parse_quote(data, name=str(path))
     given = parse_collateral(collateral.read_bytes(), name=str(collateral)) if collateral else None
     now = datetime.datetime.now(datetime.UTC)
-    return quote, verify_quote(quote, name=str(path), at=now, collateral=given)
-
-
-def _read_manifest(path: Path) -> Manifest:
-    import json
-
-    from tdxc_runtime.measure.manifest_json import manifest_from_json
-
-    from tdxc.diagnostics import Code, DiagnosticError
-
-    try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DiagnosticError.of(Code.E_VALUE, f"'{path}' is not JSON: {error}") from error
-    return manifest_from_json(data, name=str(path))
+    return quote, verify_quote(quote, name=str(path), at=now, collateral=given), None
 
 
 def _print(verdict: Verification) -> None:
