@@ -1,7 +1,7 @@
 """How fast is compiling? Prints each budget with what it takes here; exit status 1 when one is exceeded.
 
 Times are processor time of whole processes, user and system, the best of several runs; what is compared runs in turn.
-A busy machine then changes little, and neither does a slow disk: trees go to a file system in memory where there is one.
+A busy machine changes little then, and a slow disk nothing: trees go to a file system in memory where there is one.
 
     python benchmarks/compile.py [--runs 15]
 """
