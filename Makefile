@@ -22,7 +22,7 @@ check: setup  ## types and style
 	$(BIN)/mypy tests benchmarks examples
 
 unit: setup  ## what needs neither root nor the network
-	$(call say,"unit, property and golden tests")
+	$(call say,"unit tests (also properties and goldens)")
 	$(BIN)/pytest -q -m "not integration and not kernel" -n auto --durations=10
 
 integration: setup  ## real mkosi, real systemd, real boots
