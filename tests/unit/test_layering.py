@@ -39,6 +39,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tdxc.driver": ANYTHING,
     "tdxc.bake": ANYTHING,
     "tdxc.baked": ANYTHING,
+    "tdxc.manifests": ANYTHING,
     "tdxc.compare": ANYTHING,
     "tdxc.cli": ANYTHING,
     "tdxc": (),
