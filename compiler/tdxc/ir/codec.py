@@ -64,8 +64,7 @@ def loads(text: str, kind: type[RootT], blobs: Mapping[str, bytes] | None) -> Ro
 
 def to_data(image: AuthoredImage | ResolvedImage) -> dict[str, Any]:
     """The image as plain JSON data."""
-    data: dict[str, Any] = _converter().unstructure(image)
-    return data
+    return _node_data(image)
 
 
 def digest(image: AuthoredImage) -> str:
@@ -88,16 +87,34 @@ def blobs_of(image: AuthoredImage | ResolvedImage) -> dict[str, bytes]:
     return found
 
 
+def _node_data(node: Node) -> dict[str, Any]:
+    """A node's fields that differ from their defaults. By hand, because cattrs generates code for each class first."""
+    data = {}
+    for field in attrs.fields(type(node)):
+        value = getattr(node, field.name)
+        if field.eq and value != field.default:
+            data[field.name] = _plain(value)
+    return data
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Node):
+        return _node_data(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Blob):
+        return {"sha256": value.sha256, "size_bytes": value.size_bytes}
+    return value.value if isinstance(value, enum.Enum) else value
+
+
 @functools.cache
 def _converter() -> Converter:
+    """Reads what :func:`to_data` makes, checking every type."""
     from cattrs import Converter
-    from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+    from cattrs.gen import make_dict_structure_fn, override
 
-    converter = Converter(forbid_extra_keys=True, omit_if_default=True)
+    converter = Converter(forbid_extra_keys=True)
     omitted = {"span": override(omit=True), "cause": override(omit=True)}
-
-    def unstructure_node(cls: type[Any]) -> Any:
-        return make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=True, **omitted)  # type: ignore[arg-type]
 
     def structure_node(cls: type[Any]) -> Any:
         return make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **omitted)  # type: ignore[arg-type]
@@ -105,9 +122,7 @@ def _converter() -> Converter:
     def is_node(cls: Any) -> bool:
         return isinstance(cls, type) and issubclass(cls, Node)
 
-    converter.register_unstructure_hook_factory(is_node, unstructure_node)
     converter.register_structure_hook_factory(is_node, structure_node)
-    converter.register_unstructure_hook(Blob, lambda blob: {"sha256": blob.sha256, "size_bytes": blob.size_bytes})
     converter.register_structure_hook(Blob, _structure_blob)
     for scalar in (str, int, bool):
         converter.register_structure_hook(scalar, _strict)
