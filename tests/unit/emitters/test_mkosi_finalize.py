@@ -147,6 +147,16 @@ class TestDebloat:
             "/usr/lib/systemd/system/apt.timer",
         }
 
+    def test_links_of_the_merged_usr_stay(self, root: Path, tmp_path: Path) -> None:
+        write(root, "/usr/lib/modules/x", "/usr/lib/systemd/system/apt.timer", "/usr/bin/apt")
+        for name in ("lib", "bin"):
+            (root / name).symlink_to(f"usr/{name}")
+        info = root / "var/lib/dpkg/info"
+        info.mkdir(parents=True)
+        (info / "apt.list").write_text("/.\n/lib\n/lib/systemd\n/lib/systemd/system/apt.timer\n/bin\n/bin/apt\n")
+        found = self.debloat(root, tmp_path, {}, {BINARY: ("package:apt",)})
+        assert found == {"/usr/lib/modules/x", "/lib", "/bin"}
+
     @pytest.mark.parametrize(
         ("depends", "stays"),
         [
