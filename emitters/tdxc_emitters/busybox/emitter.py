@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Node, ResolvedImage, Unit
 from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
 
-from tdxc_emitters.busybox.service_script import render_service
 from tdxc_emitters.busybox.templates import read_template
 
 EXTRA = "mkosi.extra"
@@ -25,7 +23,6 @@ _INITTAB = """\
 """
 
 
-@attrs.frozen
 class BusyboxEmitter:
     """Services for BusyBox's init; for an init of the recipe's own, the link that starts it; nothing for systemd."""
 
@@ -47,6 +44,8 @@ class BusyboxEmitter:
 
 
 def _add_busybox(builder: TreeBuilder, image: ResolvedImage) -> None:
+    from tdxc_emitters.busybox.service_script import render_service  # most images have systemd
+
     origin = Origin(span=image.span, cause="the init system is BusyBox")
     for drop_in in image.drop_ins:
         raise DiagnosticError.of(Code.E_EMIT, f"a drop-in for '{drop_in.unit}' needs systemd", drop_in.span)
