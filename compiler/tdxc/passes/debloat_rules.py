@@ -12,16 +12,14 @@ be laid over a compiled image by adding to the one and never has to take anythin
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import attrs
+from typing import NamedTuple
 
 from tdxc.ir import DebloatKind, NetworkBackend, Node, ResolvedImage
 
 Cause = Callable[[ResolvedImage], Node | None]
 
 
-@attrs.frozen(kw_only=True)
-class Removal:
+class Removal(NamedTuple):
     """Things of one kind that go, for one reason."""
 
     kind: DebloatKind
@@ -144,8 +142,7 @@ COMMON_REMOVALS: tuple[Removal, ...] = (
 """Removals for every image."""
 
 
-@attrs.frozen(kw_only=True)
-class Keeper:
+class Keeper(NamedTuple):
     """A feature and what it keeps. ``cause`` gives the node that asks for it, None where the image lacks it."""
 
     reason: str

@@ -6,6 +6,8 @@ None needs a root other than the initramfs: systemd 257 moves its mounts with MS
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import attrs
 
 
@@ -53,8 +55,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
 """In the order in which they are written."""
 
 
-@attrs.frozen
-class Grant:
+class Grant(NamedTuple):
     """What a capability needs beside itself: system calls, address families, and defaults that would take it back."""
 
     system_calls: str = ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping
-
-import attrs
+from typing import NamedTuple
 
 from tdxc.diagnostics import UNKNOWN_SPAN, SourceSpan
 from tdxc.ir import DropIn, Unit
@@ -16,14 +15,13 @@ PULLING_KEYS = ("Requires", "Wants", "BindsTo", "Requisite", "Upholds")
 """Directives that start another unit along with their own, or fail without it (systemd.unit(5))."""
 
 
-@attrs.frozen(kw_only=True)
-class Wait:
+class Wait(NamedTuple):
     """``later`` comes after ``earlier``; ``reason`` says by which directive or default."""
 
     later: str
     earlier: str
     reason: str
-    span: SourceSpan = attrs.field(default=UNKNOWN_SPAN, eq=False)
+    span: SourceSpan = UNKNOWN_SPAN
 
 
 def waits(
