@@ -38,7 +38,7 @@ def _refuse(what: str, value: str, reason: str, span: SourceSpan, fix: str = "")
 
 
 def _has_control(value: str, allowed: str = "") -> bool:
-    return any((ch < " " or ch == "\x7f") and ch not in allowed for ch in value)
+    return not value.isprintable() and any((ch < " " or ch == "\x7f") and ch not in allowed for ch in value)
 
 
 def _is_portable_text(value: str) -> bool:
@@ -72,6 +72,8 @@ def shell_words(values: Iterable[str], *, span: SourceSpan = UNKNOWN_SPAN) -> st
 
 def shell_comment(value: str) -> str:
     """Text for after ``# ``: line breaks and control characters become spaces, since a comment has no meaning."""
+    if value.isprintable():
+        return value
     return "".join(" " if ch in _PYTHON_LINE_BREAKS or _has_control(ch) else ch for ch in value)
 
 

@@ -71,7 +71,6 @@ class _Ids:
         return next((number for number in places if number not in self.owners), -1)
 
 
-@attrs.frozen(kw_only=True)
 class AssignIds:
     """Fix all uids and gids; make each user's own group explicit."""
 

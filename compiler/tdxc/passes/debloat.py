@@ -11,6 +11,7 @@ See :mod:`tdxc.passes.debloat_rules` for the rules and how names are read.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterator
 from typing import ClassVar
@@ -42,7 +43,6 @@ from tdxc.passes.unit_graph import PULLING_KEYS, named_units
 _NAMING_KEYS = (*PULLING_KEYS, "After", "Before", "BindsTo", "PartOf", "Conflicts", "OnFailure", "OnSuccess")
 
 
-@attrs.frozen
 class DebloatImage:
     """Fills in ``debloat``; on unless the recipe turns it off."""
 
@@ -161,8 +161,7 @@ def _packages(image: ResolvedImage) -> Iterator[KeepDecision]:
 
 def _placed(image: ResolvedImage) -> Iterator[KeepDecision]:
     """What the recipe itself puts where the rest goes."""
-    names = (name for rule in (*COMMON_REMOVALS, *SYSTEMD_REMOVALS) for name in rule.names if name.startswith("/"))
-    goes = re.compile("|".join(fnmatch.translate(name) for name in names))
+    goes = _removed_paths()
     placed: list[tuple[str, Node]] = [(file.path, file) for file in image.files]
     placed += [(link.path, link) for link in image.symlinks]
     placed += [(directory.path, directory) for directory in image.directories]
@@ -170,6 +169,13 @@ def _placed(image: ResolvedImage) -> Iterator[KeepDecision]:
         parts = path.split("/")
         if any(goes.match("/".join(parts[:end])) for end in range(2, len(parts) + 1)):
             yield _keep(DebloatKind.PATH, path, "the recipe puts it there", node, image)
+
+
+@functools.cache
+def _removed_paths() -> re.Pattern[str]:
+    """What any rule removes by its path."""
+    names = (name for rule in (*COMMON_REMOVALS, *SYSTEMD_REMOVALS) for name in rule.names if name.startswith("/"))
+    return re.compile("|".join(fnmatch.translate(name) for name in names))
 
 
 def _keep(kind: DebloatKind, name: str, reason: str, cause: Node, fallback: Node | None = None) -> KeepDecision:

@@ -19,7 +19,6 @@ _REPEATABLE = ("users", "groups", "directories", "symlinks", "suites", "reposito
 """Declarations that several modules may make alike; equal ones are kept once."""
 
 
-@attrs.frozen(kw_only=True)
 class ExpandModules:
     """Flatten ``Layer.modules`` recursively; every node keeps its place and says which module declared it."""
 

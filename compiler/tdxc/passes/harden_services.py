@@ -42,7 +42,6 @@ _MANAGED_NAME = re.compile(r"[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*")
 _PRIVILEGED_PORTS = 1024
 
 
-@attrs.frozen
 class HardenServices:
     """Adds the default sandbox to services; each directive carries its reason as its cause."""
 

@@ -54,7 +54,6 @@ EARLY_TARGETS = frozenset(
 one of them or pulled in by one is part of early boot: waiting for runtime-init would be a cycle."""
 
 
-@attrs.frozen
 class InitPriority:
     """Orders boot steps and makes services wait for them; without steps it changes nothing."""
 

@@ -7,7 +7,7 @@ systemd.special(7), and the unit files of systemd 257).
 from __future__ import annotations
 
 import functools
-from importlib import resources
+from pathlib import Path
 
 _MADE_AT_BOOT = frozenset(
     {
@@ -66,7 +66,7 @@ SHUTDOWN_TARGETS = frozenset(
 @functools.cache
 def known_units() -> frozenset[str]:
     """Names of all units that systemd 257 and packages of Debian trixie bring, templates with their ``@``."""
-    text = (resources.files(__package__) / "known_units.txt").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("known_units.txt").read_text(encoding="utf-8")
     return _MADE_AT_BOOT | {line for line in text.splitlines() if not line.startswith("#")}
 
 

@@ -50,7 +50,6 @@ BUSYBOX = "busybox"
 UNITS_FOLDER = "/usr/lib/systemd/system"
 
 
-@attrs.frozen(kw_only=True)
 class LowerNetwork:
     """Make the firewall and the network configuration explicit files, packages and units."""
 

@@ -43,7 +43,6 @@ _KEY_TYPE = re.compile(r"ssh-(?:ed25519|rsa)|ecdsa-sha2-nistp(?:256|384|521)|sk-
 _CAUSE = "lower-ssh: the recipe enables ssh"
 
 
-@attrs.frozen(kw_only=True)
 class LowerSsh:
     """Add the server, its unit and the authorised keys of root."""
 

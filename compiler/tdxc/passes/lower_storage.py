@@ -30,7 +30,6 @@ SMALLEST_BYTES = {"xfs": 300 << 20, "btrfs": 109 << 20}
 _PROGRAM_FOLDERS = ("/", "/usr", "/opt", "/etc", "/bin", "/sbin", "/lib")
 
 
-@attrs.frozen(kw_only=True)
 class LowerStorage:
     """Check partitions, give each a label, mount those that are not the root."""
 

@@ -30,7 +30,6 @@ TMPFILES_FOLDER = "/usr/lib/tmpfiles.d"
 AccountT = TypeVar("AccountT", User, Group)
 
 
-@attrs.frozen(kw_only=True)
 class LowerUsers:
     """Write sysusers.d and tmpfiles.d fragments; users and groups are sorted by name and unique behind it."""
 

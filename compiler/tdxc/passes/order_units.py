@@ -38,7 +38,6 @@ _WANTED_BY_KIND = {
 """Where units of a kind belong by default (systemd.special(7)); services and targets belong to the default target."""
 
 
-@attrs.frozen
 class OrderUnits:
     """Decides what pulls each unit in, makes ``minimal.target``, refuses cycles and fills in ``boot_order``."""
 

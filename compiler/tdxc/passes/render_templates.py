@@ -29,7 +29,6 @@ _FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, Recursio
 """What an expression of a template can raise, beside jinja2's own errors."""
 
 
-@attrs.frozen(kw_only=True)
 class RenderTemplates:
     """Render every template of every layer."""
 

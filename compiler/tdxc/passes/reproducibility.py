@@ -22,7 +22,6 @@ SOURCE_DATE_EPOCH = 0
 """1 January 1970: the one time that no build can be earlier than, so that clamping leaves no other time."""
 
 
-@attrs.frozen
 class MakeReproducible:
     """Fixes the epoch and derives the seed from the image's name; both stay unset when the recipe gives that up."""
 

@@ -58,7 +58,6 @@ DISTRIBUTION_KERNELS: dict[str, DistributionKernel] = {
 _KERNELS_WITHOUT_TDX = {"debian/bookworm": frozenset({"linux-image-cloud-amd64", "linux-image-amd64"})}
 
 
-@attrs.frozen(kw_only=True)
 class ResolveKernel:
     """Choose the kernel package, put the command line together, merge the options."""
 

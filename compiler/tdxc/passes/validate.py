@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import attrs
-
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, merge_layers
 from tdxc.passes.base import PassContext
@@ -19,7 +17,6 @@ from tdxc.passes.check_names import check_references, check_repeated
 from tdxc.passes.check_values import check_values
 
 
-@attrs.frozen(kw_only=True)
 class Validate:
     """Report every contradiction and every dangling reference; changes nothing."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
-import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.grammar import print_option
 from tdxc.ir import KconfigFragment, ResolvedImage
@@ -14,11 +14,10 @@ HEADER = "# Kernel options that this image requires; the bake checks the package
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
-@attrs.frozen(kw_only=True)
 class KconfigEmitter:
     """Writes the merged options, sorted by name, and each fragment as given; names are numbered in merge order."""
 
-    name: str = "kconfig"
+    name: ClassVar[str] = "kconfig"
 
     def emit(self, image: ResolvedImage) -> FileTree:
         """The files under ``kernel/``. Raises E_EMIT for a fragment whose name cannot be a file's."""

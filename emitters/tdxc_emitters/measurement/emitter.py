@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import OutputTarget, ResolvedImage
 from tdxc.tree import FileTree, Origin, TreeFile
@@ -16,7 +15,6 @@ from tdxc_emitters.measurement.platforms import PLATFORMS
 FOLDER = "measurement"
 
 
-@attrs.frozen
 class MeasurementEmitter:
     """``manifest.json`` for the first target (``qemu`` where it is one), ``manifest-PLATFORM.json`` for the others."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import attrs
 from tdxc.ir import Node, ResolvedImage, Unit
 from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
 
@@ -16,7 +15,6 @@ PRESET_PATH = "usr/lib/systemd/system-preset/00-image.preset"
 EXTRA = "mkosi.extra"
 
 
-@attrs.frozen
 class SystemdEmitter:
     """Units, drop-ins, links, the preset and the boot steps of an image whose init system is systemd.
 

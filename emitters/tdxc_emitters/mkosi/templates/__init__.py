@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from pathlib import Path
 
 
 def read_template(name: str) -> str:
     """The text of one template. Raises FileNotFoundError for a name that the package does not hold."""
-    return (resources.files(__name__) / name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
