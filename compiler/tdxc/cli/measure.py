@@ -34,6 +34,8 @@ _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--two-pass", is_flag=True, help="The host's KVM adds all pages before it extends MRTD (see docs).")
 @click.option("--boot", type=click.Choice(["direct", "disk"]), default="disk", show_default=True,
               help="By QEMU's -kernel, or from a disk.")  # fmt: skip
+@click.option("--uki-profile", "uki_profile", type=click.IntRange(0), default=0, metavar="N",
+              help="Which of the UKI's own profiles is booted; 0 is the main one.")  # fmt: skip
 @click.option("--emit", type=click.Choice(POLICY_FORMATS), help="Print a verifier's policy instead of a table.")
 @click.option("--matrix", is_flag=True,
               help="Measure all combinations of repeated options; --stub-variant is one, too.")  # fmt: skip
@@ -43,7 +45,7 @@ _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 def command(
     artifact: str, platform: str, firmwares: tuple[Path, ...], endorsement: Path | None, memories: tuple[str, ...],
     vcpus: tuple[int, ...], qemus: tuple[Path, ...], qemu_version: str | None, two_pass: bool, boot: str,
-    emit: str | None, matrix: bool, images: tuple[Path, ...], output_format: str,
+    uki_profile: int, emit: str | None, matrix: bool, images: tuple[Path, ...], output_format: str,
 ) -> None:  # fmt: skip
     """Predict the registers of ARTIFACT: a UKI, a disk image or the output folder of a bake; or of RECIPE's last bake.
 
@@ -63,6 +65,7 @@ def command(
         artifact=find_artifact(artifact),
         platform=Platform(platform),
         boot=BootMode(boot),
+        profile=uki_profile,
         firmware=firmwares[0] if firmwares else None,
         endorsement=endorsement,
         page_order=PageOrder.ADDS_FIRST if two_pass else PageOrder.INTERLEAVED,

@@ -1,0 +1,74 @@
+"""Real boots of an image of ours under OVMF with a software TPM, kept as data, against what was predicted for each.
+
+The integration test ``test_measured_boot.py`` makes such boots anew; names say how the image was started and by which
+version of systemd-stub.
+"""
+
+from __future__ import annotations
+
+import pytest
+from support.commands import invoke
+from support.measured import DATA, MEASURED_PCRS, assert_events, assert_registers, assert_td_events, saved_boot
+from tdxc_runtime.measure.events import Algorithm, Register, replay, variants
+
+BOOTS = ("direct-257", "direct-262", "disk-252", "disk-257", "profile-257")
+
+
+def test_all_boots_are_looked_at() -> None:
+    assert tuple(sorted(path.name for path in DATA.iterdir())) == BOOTS
+
+
+@pytest.mark.parametrize("name", BOOTS)
+def test_every_predicted_pcr_is_as_booted(name: str) -> None:
+    assert len(assert_registers(*saved_boot(name))) == 2 * len(MEASURED_PCRS)
+
+
+@pytest.mark.parametrize("name", BOOTS)
+def test_every_predicted_event_is_in_the_firmwares_log_and_no_other(name: str) -> None:
+    assert assert_events(*saved_boot(name)) >= 18
+
+
+@pytest.mark.parametrize("name", ["direct-257", "direct-262", "disk-257"])
+def test_a_td_would_receive_the_same_events(name: str) -> None:
+    assert_td_events(*saved_boot(name))
+
+
+def test_what_a_stub_tells_the_tpm_alone_is_not_in_rtmr2() -> None:
+    """Before 256 a stub knows no TD; 257 tells a TD of the sections and not of the choice of a profile."""
+    for name, missing in (("disk-252", 8), ("profile-257", 1)):
+        manifest, shown = saved_boot(name)
+        logged = [e for e in shown.events if e.register and e.register.index in range(8, 16) and e.is_extended]
+        assert len(variants(manifest.prediction, Register.parse("rtmr2"))[0].events) == len(logged) - missing
+
+
+@pytest.mark.parametrize("name", BOOTS)
+def test_verify_accepts_the_boot(name: str) -> None:
+    folder = DATA / name
+    arguments = ("--tpm-log", folder / "log", "--pcrs", folder / "pcrs.json", "--manifest", folder / "manifest.json")
+    outcome = invoke("verify", *arguments, "--format", "json")
+    assert outcome.status == 0, outcome.out
+    checks = {check["name"] for check in outcome.data()["checks"]}
+    assert {f"pcr{index} (sha384) matches the manifest" for index in MEASURED_PCRS} <= checks
+
+
+@pytest.mark.parametrize(
+    ("booted", "predicted", "words"),
+    [
+        ("disk-252", "disk-257", "another systemd-stub runs"),
+        ("direct-262", "direct-257", "another systemd-stub runs"),
+        ("profile-257", "direct-257", "the command line of the running image"),
+    ],
+)
+def test_verify_tells_one_real_boot_from_another(booted: str, predicted: str, words: str) -> None:
+    outcome = invoke("verify", "--tpm-log", DATA / booted / "log", "--manifest", DATA / predicted / "manifest.json")
+    assert outcome.status == 4
+    assert words in outcome.out
+    assert "likely cause: " in outcome.out
+
+
+def test_a_changed_byte_of_a_log_is_found() -> None:
+    manifest, shown = saved_boot("disk-257")
+    register = Register.pcr(11)
+    events = variants(manifest.prediction, register)[0].events
+    assert replay(events, register, Algorithm.SHA256) == shown.pcr(register, Algorithm.SHA256)
+    assert replay(events[:-1], register, Algorithm.SHA256) != shown.pcr(register, Algorithm.SHA256)
