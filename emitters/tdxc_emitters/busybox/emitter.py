@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import Node, ResolvedImage, Unit
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
+from tdxc.ir import Node, ResolvedImage
 from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
 
 from tdxc_emitters.busybox.templates import read_template
@@ -47,37 +47,49 @@ def _add_busybox(builder: TreeBuilder, image: ResolvedImage) -> None:
     from tdxc_emitters.busybox.service_script import render_service  # most images have systemd
 
     origin = Origin(span=image.span, cause="the init system is BusyBox")
-    for drop_in in image.drop_ins:
-        raise DiagnosticError.of(Code.E_EMIT, f"a drop-in for '{drop_in.unit}' needs systemd", drop_in.span)
     builder.add("init", _script("init.sh", origin))
     builder.add("etc/inittab", TreeFile.text(_INITTAB, origin=origin))
     builder.add("usr/lib/tdx/rc-boot", _script("boot.sh", origin))
-    services = [unit for unit in image.units if _checked(unit).enabled]
+    services = [unit for unit in image.units if unit.enabled]
     if services:
         builder.add("usr/lib/tdx/rc-service", TreeFile.text(read_template("service.sh"), origin=origin))
     own = frozenset(unit.name for unit in services)
     levels = {row.name: row.level for row in image.boot_order}
+    faults = [_needs_systemd(f"a drop-in for '{drop_in.unit}'", drop_in) for drop_in in image.drop_ins]
     for unit in services:
         folder = EARLY_FOLDER if unit.early else SERVICES_FOLDER
         path = f"{folder}/{levels.get(unit.name, 0):04}-{unit.name.removesuffix('.service')}"
-        builder.add(path, TreeFile.text(render_service(unit, own), executable=True, origin=_origin(unit)))
+        if not unit.name.endswith(".service") or "@" in unit.name:
+            faults.append(_needs_systemd(f"'{unit.name}'", unit))
+            continue
+        try:
+            text = render_service(unit, own)
+        except DiagnosticError as fault:
+            faults += fault.diagnostics
+        else:
+            builder.add(path, TreeFile.text(text, executable=True, origin=_origin(unit)))
+    if faults:
+        raise DiagnosticError(faults)
 
 
-def _checked(unit: Unit) -> Unit:
-    if not unit.name.endswith(".service") or "@" in unit.name:
-        message = f"'{unit.name}' needs systemd: BusyBox's init knows plain services only"
-        raise DiagnosticError.of(Code.E_EMIT, message, unit.span, fix="use init = systemd")
-    return unit
+def _needs_systemd(what: str, node: Node) -> Diagnostic:
+    message = f"{what} needs systemd: BusyBox's init knows plain services only"
+    return Diagnostic(code=Code.E_EMIT, message=message, span=node.span, fix="use init = systemd")
 
 
 def _refuse_services(image: ResolvedImage) -> None:
     nodes: list[tuple[str, Node]] = [(f"unit '{unit.name}'", unit) for unit in image.units]
     nodes += [(f"boot step '{step.name}'", step) for step in image.boot_steps]
     nodes += [(f"drop-in for '{drop_in.unit}'", drop_in) for drop_in in image.drop_ins]
-    for what, node in nodes:
-        message = f"{what} is started by nobody: the image's init is '{image.init}'"
-        raise DiagnosticError.of(
-            Code.E_EMIT, message, node.span, fix=f"let '{image.init}' do it, or use init = systemd"
+    if nodes:
+        raise DiagnosticError(
+            Diagnostic(
+                code=Code.E_EMIT,
+                message=f"{what} is started by nobody: the image's init is '{image.init}'",
+                span=node.span,
+                fix=f"let '{image.init}' do it, or use init = systemd",
+            )
+            for what, node in nodes
         )
 
 

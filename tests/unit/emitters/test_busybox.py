@@ -251,6 +251,17 @@ def test_what_no_such_init_can_start_is_refused(fields: dict[str, Any]) -> None:
     assert [(d.code, d.span.line) for d in caught.value.diagnostics] == [(Code.E_EMIT, 8)]
 
 
+def test_all_faults_are_reported_at_once() -> None:
+    units = (
+        service(("ExecStart", "/bin/true"), ("Type", "notify"), line=4),
+        unit("a.socket", line=5),
+        service(("ExecStart", "/bin/true"), ("MemoryMax", "1G"), name="b.service", line=6),
+    )
+    with pytest.raises(DiagnosticError) as caught:
+        BusyboxEmitter().emit(image(init="busybox", units=units))
+    assert [d.span.line for d in caught.value.diagnostics] == [4, 5, 6]
+
+
 def test_a_cycle_of_services_is_an_error_without_systemd_too() -> None:
     units = (unit("a.service", After="b.service"), unit("b.service", After="a.service"))
     _, found = run(OrderUnits(), image(init="busybox", units=units))
