@@ -52,19 +52,33 @@ def run_passes(
     observers: tuple[Observer, ...] = (),
     first_index: int = 1,
 ) -> ImageT:
-    """Run ``passes`` in order. Stops behind the first pass that reports an error, with everything found so far."""
+    """Run ``passes`` in order; raises everything that all of them found when any of it is an error.
+
+    A pass returns a usable image even where it reports an error, so those behind it run too and their faults are
+    reported in the same go. What they stumble over then is a consequence, and not worth a word of its own.
+    """
     ctx = PassContext(sink=sink)
     for index, pass_ in enumerate(passes, first_index):
         start = time.perf_counter()
-        result = pass_.run(image, ctx)
+        try:
+            result = pass_.run(image, ctx)
+        except DiagnosticError as error:
+            sink.extend(error.diagnostics)
+            break
+        except Exception:
+            if sink.has_errors:
+                break
+            raise
         seconds = time.perf_counter() - start
-        variant = _variant(result)
-        stage = Stage(index=index, name=pass_.name, variant=variant, before=image, after=result, seconds=seconds)
+        stage = Stage(
+            index=index, name=pass_.name, variant=_variant(result), before=image, after=result, seconds=seconds
+        )
         for observer in observers:
             observer.after_pass(stage)
-        sink.raise_if_errors()
-        _verify(result, pass_.name)
+        if not sink.has_errors:
+            _verify(result, pass_.name)
         image = result
+    sink.raise_if_errors()
     return image
 
 

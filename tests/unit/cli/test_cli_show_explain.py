@@ -38,6 +38,17 @@ def test_an_aspect_has_the_line(folder: Path, aspect: str, line: str) -> None:
     assert any(re.fullmatch(line, printed) for printed in outcome.out.splitlines()), outcome.out
 
 
+def archive(sizes: dict[str, int]) -> bytes:
+    """A cpio archive (newc) with files of these sizes."""
+    data = b""
+    for path, size in {**sizes, "TRAILER!!!": 0}.items():
+        name = path.encode() + b"\0"
+        fields = (1, 0o100644, 0, 0, 1, 0, size, 0, 0, 0, 0, len(name), 0)
+        head = b"070701" + b"".join(b"%08X" % field for field in fields) + name
+        data += head.ljust(-(-len(head) // 4) * 4, b"\0") + bytes(-(-size // 4) * 4)
+    return data
+
+
 def test_every_aspect_is_tested_or_needs_a_file_of_its_own() -> None:
     assert set(ASPECTS) == {
         "ir",
@@ -50,6 +61,7 @@ def test_every_aspect_is_tested_or_needs_a_file_of_its_own() -> None:
         "firewall",
         "files",
         "firmware",
+        "size",
     }
 
 
@@ -75,11 +87,18 @@ def test_svg_goes_with_boot_alone_and_names_a_writable_file(folder: Path) -> Non
     assert "error[E_OUTPUT]: cannot read or write 'missing/x.svg'" in refused.err
 
 
-@pytest.mark.parametrize("aspect", ["firmware"])
-def test_firmware_that_is_none_is_a_diagnostic(folder: Path, aspect: str) -> None:
+@pytest.mark.parametrize(("aspect", "code"), [("firmware", Code.E_FIRMWARE), ("size", Code.E_ARTIFACT)])
+def test_a_file_that_the_aspect_cannot_use_is_a_diagnostic(folder: Path, aspect: str, code: Code) -> None:
     outcome = invoke("show", aspect, "small.py")
     assert outcome.status == 1
-    assert "error[E_FIRMWARE]" in outcome.err
+    assert f"error[{code.value}]" in outcome.err
+
+
+def test_size_adds_up_the_folders_of_the_initrd(tmp_path: Path) -> None:
+    (tmp_path / "x.efi").write_bytes(bytes(30_000))
+    (tmp_path / "x.initrd").write_bytes(archive({"usr/bin/a": 20_000, "usr/bin/b": 5_000, "etc/small": 1}))
+    outcome = invoke("show", "size", str(tmp_path))
+    assert outcome.out.splitlines() == ["    0.03  x.efi", "    0.03  x.initrd", "    0.03  /usr/bin"]
 
 
 @pytest.mark.parametrize("code", list(Code))

@@ -61,13 +61,34 @@ def test_names_are_unique_and_told() -> None:
     assert all(pass_.description and pass_.name.islower() for pass_ in passes)
 
 
-def test_all_faults_of_a_pass_come_at_once_in_source_order_and_stop_the_rest() -> None:
+@attrs.frozen(kw_only=True)
+class Stumble:
+    name: ClassVar[str] = "stumble"
+    description: ClassVar[str] = "raises"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    error: Exception = attrs.field(factory=lambda: RuntimeError("over the broken image"))
+
+    def run(self, image: AuthoredImage, ctx: PassContext) -> AuthoredImage:
+        raise self.error
+
+
+def test_faults_of_all_passes_come_at_once_in_source_order() -> None:
     timing = TimePasses()
+    late = DiagnosticError.of(Code.E_PATH, "third", SourceSpan(file="recipe.py", line=11, column=1))
     with pytest.raises(DiagnosticError) as caught:
-        run_passes(IMAGE, (AddPackage(), FindFaults(), AddPackage()), DiagnosticSink(), (timing,))
-    assert [d.message for d in caught.value.diagnostics] == ["first", "second"]
-    assert list(timing.seconds) == ["add-package", "find-faults"]
+        run_passes(IMAGE, (FindFaults(), AddPackage(), Stumble(error=late)), DiagnosticSink(), (timing,))
+    assert [d.message for d in caught.value.diagnostics] == ["first", "second", "third"]
+    assert list(timing.seconds) == ["find-faults", "add-package"]
     assert "all passes" in timing.table()
+
+
+def test_a_crash_after_an_error_is_its_consequence_and_before_one_a_crash() -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        run_passes(IMAGE, (FindFaults(), Stumble()), DiagnosticSink())
+    assert len(caught.value.diagnostics) == 2
+    with pytest.raises(RuntimeError):
+        run_passes(IMAGE, (Stumble(), FindFaults()), DiagnosticSink())
 
 
 def test_a_pass_that_breaks_the_ir_is_an_internal_error_naming_it() -> None:
