@@ -1,0 +1,68 @@
+"""The same kernel, initrd and command line under another systemd-stub or with a profile more, without a new bake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tdxc_runtime.measure.sources import FileSource
+from tdxc_runtime.measure.stub.uki import open_uki
+from tdxc_runtime.process import Bind
+from tdxc_runtime.toolsroot import ToolsRoot
+from tdxc_runtime.toolsroot.apt_options import sources_text
+from tdxc_runtime.toolsroot.apt_sources import find_mirror
+
+_INSIDE = Path("/tdxvm/relink")
+_STUB = Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+_PACKAGE = "systemd-boot-efi"
+PROFILE_CMDLINE = "console=ttyS0,115200n8 quiet measured.by=profile"
+
+
+def stub_of_suite(root: ToolsRoot, suite: str, folder: Path) -> Path:
+    """systemd-stub as another release of Debian has it, out of its package, which is not installed."""
+    mirror = find_mirror(root.manifest.mirror)
+    assert mirror is not None, "the tools root does not know its mirror, and apt of the host has none"
+    for part in ("lists/partial", "cache/archives/partial", "parts"):
+        (folder / part).mkdir(parents=True)
+    (folder / "debian.sources").write_text(sources_text(mirror, suite, has_suite=lambda *_: False))
+    settings = {
+        "Dir::Etc::sourcelist": _INSIDE / "debian.sources",
+        "Dir::Etc::sourceparts": _INSIDE / "parts",
+        "Dir::State::lists": _INSIDE / "lists",
+        "Dir::State::status": "/dev/null",
+        "Dir::Cache": _INSIDE / "cache",
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+        "Acquire::Check-Valid-Until": "false",
+    }
+    apt = ["apt-get", "--quiet", *(word for name, value in settings.items() for word in ("-o", f"{name}={value}"))]
+    binds = (Bind(source=folder, target=_INSIDE, writable=True),)
+    root.run([*apt, "update"], binds=binds)
+    root.run([*apt, "download", _PACKAGE], binds=binds, cwd=_INSIDE)
+    (package,) = folder.glob(f"{_PACKAGE}_*.deb")
+    root.run(["dpkg-deb", "-x", package.name, "unpacked"], binds=binds, cwd=_INSIDE)
+    return folder / "unpacked" / _STUB
+
+
+def relink(root: ToolsRoot, uki: Path, target: Path, *, stub: Path | None = None, with_profile: bool = False) -> None:
+    """Write ``target``: the sections of ``uki`` under ``stub`` (the tools root's own by default)."""
+    work = target.with_suffix(".work")
+    work.mkdir()
+    with FileSource(uki) as source:
+        image = open_uki(source, artifact=str(uki))
+        for section in (".linux", ".initrd", ".cmdline", ".osrel", ".uname"):
+            window = image.window(section)
+            assert window is not None, section
+            (work / section[1:]).write_bytes(window.read(0, window.size))
+    (work / "stub").write_bytes((stub or root.root / _STUB).read_bytes())
+    binds = (Bind(source=work, target=_INSIDE, writable=True),)
+    words = [
+        *("ukify", "build", "--stub=stub", "--linux=linux", "--initrd=initrd", "--os-release=@osrel"),
+        f"--cmdline={(work / 'cmdline').read_bytes().rstrip(bytes(1)).decode()}",
+        f"--uname={(work / 'uname').read_bytes().rstrip(bytes(1)).decode()}",
+    ]
+    if with_profile:
+        profile = ["ukify", "build", "--profile=ID=other", f"--cmdline={PROFILE_CMDLINE}", "--output=profile"]
+        root.run(profile, binds=binds, cwd=_INSIDE)
+        words += ["--profile=ID=main", "--join-profile=profile"]
+    root.run([*words, "--output=out"], binds=binds, cwd=_INSIDE)
+    (work / "out").replace(target)
