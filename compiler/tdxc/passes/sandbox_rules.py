@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import attrs
 
-
-@attrs.frozen
-class Rule:
+class Rule(NamedTuple):
     """One default: ``key=value`` because of ``reason``. Of a list, later lines of the recipe add to the default."""
 
     key: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tdxc.diagnostics import Diagnostic, DiagnosticError
 from tdxc.ir import Node, ResolvedImage, Unit
 from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
 
@@ -29,13 +30,27 @@ class SystemdEmitter:
         builder = TreeBuilder()
         _add_steps(builder, image)
         if image.init == "systemd":
-            for unit in image.units:
-                _add_unit(builder, unit, image.name)
-            for drop_in in image.drop_ins:
-                path = f"{UNITS_FOLDER}/{drop_in.unit}.d/{drop_in.name.removesuffix('.conf')}.conf"
-                builder.add(path, TreeFile.text(render_drop_in(drop_in, image.name), origin=_origin(drop_in)))
+            _add_units(builder, image)
             _add_presets(builder, image)
         return builder.build().under(EXTRA)
+
+
+def _add_units(builder: TreeBuilder, image: ResolvedImage) -> None:
+    """Units and drop-ins; what is wrong with any of them is raised together."""
+    faults: list[Diagnostic] = []
+    for unit in image.units:
+        try:
+            _add_unit(builder, unit, image.name)
+        except DiagnosticError as fault:
+            faults += fault.diagnostics
+    for drop_in in image.drop_ins:
+        path = f"{UNITS_FOLDER}/{drop_in.unit}.d/{drop_in.name.removesuffix('.conf')}.conf"
+        try:
+            builder.add(path, TreeFile.text(render_drop_in(drop_in, image.name), origin=_origin(drop_in)))
+        except DiagnosticError as fault:
+            faults += fault.diagnostics
+    if faults:
+        raise DiagnosticError(faults)
 
 
 def _add_unit(builder: TreeBuilder, unit: Unit, image_name: str) -> None:

@@ -158,3 +158,10 @@ def test_what_no_unit_file_can_hold_is_refused_at_its_line(section: str, key: st
     with pytest.raises(DiagnosticError) as caught:
         render_unit(one, "test")
     assert [(d.code, d.span.line) for d in caught.value.diagnostics] == [(code, 33)]
+
+
+def test_all_faults_of_all_units_are_reported_at_once() -> None:
+    units = tuple(unit(f"{name}.service", line=line, Description=" a") for line, name in ((4, "x"), (6, "y")))
+    with pytest.raises(DiagnosticError) as caught:
+        SystemdEmitter().emit(image(units=units))
+    assert [d.span.line for d in caught.value.diagnostics] == [4, 6]
