@@ -245,6 +245,8 @@ def _uuid(text: object) -> uuid.UUID | None:
 
 
 def _parse_span(text: str) -> SourceSpan:
-    file, _, rest = text.partition(":")
-    line, _, column = rest.partition(":")
-    return SourceSpan(file=file, line=int(line) if line.isdecimal() else 0, column=int(column or 0))
+    """``file:line:column``; anything else is taken for a file's name."""
+    file, *numbers = text.rsplit(":", 2)
+    if len(numbers) == 2 and all(number.isascii() and number.isdecimal() for number in numbers):
+        return SourceSpan(file=file, line=int(numbers[0]), column=int(numbers[1]))
+    return SourceSpan(file=text)

@@ -33,8 +33,8 @@ def load_manifest(path: Path) -> Manifest:
     from tdxc_runtime.measure.manifest import Platform
     from tdxc_runtime.measure.request import BootMode, MeasurementRequest
 
-    targets = read_bake(path).targets
-    platform = Platform(targets[0]) if targets else Platform.QEMU
+    known = [target for target in read_bake(path).targets if target in set(Platform)]
+    platform = Platform(known[0]) if known else Platform.QEMU
     return measure(MeasurementRequest(artifact=path, platform=platform, boot=BootMode.DISK)).manifest
 
 

@@ -11,7 +11,7 @@ from tdxc.cli.progress import Steps
 from tdxc.diagnostics import Code, DiagnosticError
 
 if TYPE_CHECKING:
-    from tdxc_runtime.vm import ConsoleLine, Forward, Machine
+    from tdxc_runtime.vm import ConsoleLine, Forward, Machine, UkiOnDisk
 
 
 @click.command("run")
@@ -37,13 +37,13 @@ def command(
     The console is attached; Ctrl-C stops the machine and cleans up. With --until it exits with 0 once the line has
     come, and with 3 if it has not come in time.
     """
-    from tdxc_runtime.vm import Accelerator, DirectKernel, Machine, UkiOnDisk
+    from tdxc_runtime.vm import Accelerator, DirectKernel, Machine
 
     from tdxc.grammar.size import parse_size
 
     uki = find_uki(image)
     machine = Machine(
-        boot=UkiOnDisk(uki=uki) if boot == "disk" else DirectKernel(kernel=uki),
+        boot=_on_disk(uki, image) if boot == "disk" else DirectKernel(kernel=uki),
         memory_mib=parse_size(memory) >> 20,
         vcpus=vcpus,
         network=not no_network,
@@ -55,6 +55,16 @@ def command(
         _attach(machine)
     else:
         _watch(machine, until, timeout)
+
+
+def _on_disk(uki: Path, image: Path) -> UkiOnDisk:
+    """The disk that the bake makes for the UKI, so that what `tdxc measure` predicts of its partitions is shown."""
+    from tdxc_runtime.vm import UkiOnDisk
+
+    from tdxc.baked import read_bake
+
+    seed = read_bake(image if image.is_dir() else image.parent).seed
+    return UkiOnDisk(uki=uki) if seed is None else UkiOnDisk(uki=uki, seed=seed)
 
 
 def find_uki(image: Path) -> Path:

@@ -1,0 +1,145 @@
+"""What a bake leaves beside its artifacts, and what a prediction makes of it. The UKI is a made-up one."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+import attrs
+import pytest
+from support.commands import invoke
+from support.efi_images import build_uki
+from support.resolved_images import SPAN, resolved_image
+from tdxc.baked import describe_bake, disk_table, manifest_name, measure, read_bake, with_bake
+from tdxc.diagnostics import Code, SourceSpan
+from tdxc.ir import DebloatKind, KeepDecision, OutputTarget, Reproducibility, ResolvedImage
+from tdxc_runtime.disk import make_esp_disk, write_raw
+from tdxc_runtime.measure.events import RTMR1, RTMR2, Register, variants
+from tdxc_runtime.measure.request import BootMode, MeasurementRequest
+from tdxc_runtime.measure.stub.versions import parse_stub_version
+
+SEED = uuid.UUID(int=7)
+PHASES = "systemd-pcrphase.service"
+
+
+def image(*, debloat: bool = True, kept: tuple[str, ...] = (), targets: tuple[str, ...] = ("qemu",)) -> ResolvedImage:
+    base = resolved_image()
+    keep = tuple(KeepDecision(span=SPAN, kind=DebloatKind.UNIT, name=name, reason="a test") for name in kept)
+    return attrs.evolve(
+        base,
+        reproducibility=Reproducibility(span=SPAN, enabled=True, source_date_epoch=0, seed=str(SEED)),
+        debloat=attrs.evolve(base.debloat, enabled=debloat, keep=keep),
+        output_targets=tuple(OutputTarget(span=SPAN, name=name) for name in targets),
+    )
+
+
+def bake(folder: Path, variant: ResolvedImage, *, stub: str = "257.13-1~deb13u1") -> Path:
+    folder.mkdir()
+    (folder / "node.efi").write_bytes(build_uki(stub=stub))
+    describe_bake(folder, "ab" * 32, variant)
+    return folder
+
+
+def request(folder: Path, boot: BootMode = BootMode.DISK) -> MeasurementRequest:
+    return MeasurementRequest(artifact=folder, boot=boot)
+
+
+def test_a_folder_tells_what_was_baked(tmp_path: Path) -> None:
+    found = read_bake(bake(tmp_path / "out", image(kept=(PHASES, "package:linux-image"))))
+    assert (found.recipe_digest, found.seed, found.targets) == ("ab" * 32, SEED, ("qemu",))
+    assert found.units is not None
+    assert PHASES in found.units
+    assert "package:linux-image" not in found.units
+    assert found.origins[".initrd"] == SPAN
+
+
+def test_without_debloat_nobody_counted_the_units(tmp_path: Path) -> None:
+    assert read_bake(bake(tmp_path / "out", image(debloat=False))).units is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "nul", '{"seed": 5, "units": {}, "targets": 1}', '{"seed": "x"}'])
+def test_a_damaged_description_counts_as_unknown(tmp_path: Path, content: str) -> None:
+    (tmp_path / "image.json").write_text(content)
+    found = read_bake(tmp_path)
+    assert (found.seed, found.units, found.targets, found.origins) == (None, None, (), {})
+
+
+def test_the_table_is_that_of_the_disk_which_the_bake_writes(tmp_path: Path) -> None:
+    folder = bake(tmp_path / "out", image())
+    without_file = measure(request(folder)).manifest
+    with (tmp_path / "disk.raw").open("wb") as file:
+        write_raw(make_esp_disk(folder / "node.efi", SEED).image, file)
+    with_file = measure(attrs.evolve(request(folder), disk=tmp_path / "disk.raw")).manifest
+    assert without_file.expected(RTMR1)
+    assert without_file.expected(RTMR1) == with_file.expected(RTMR1)
+    other = disk_table(folder / "node.efi", uuid.UUID(int=8))
+    assert other.event_data != disk_table(folder / "node.efi", SEED).event_data
+
+
+def test_a_direct_boot_has_no_partitions_to_measure(tmp_path: Path) -> None:
+    assert with_bake(request(bake(tmp_path / "out", image()), BootMode.DIRECT)).partition_table is None
+
+
+@pytest.mark.parametrize(("kept", "outcomes", "events"), [((), 1, 0), ((PHASES,), 1, 1)])
+def test_kept_units_decide_about_boot_phases(tmp_path: Path, kept: tuple[str, ...], outcomes: int, events: int) -> None:
+    manifest = measure(request(bake(tmp_path / "out", image(kept=kept)))).manifest
+    found = variants(manifest.prediction, Register.pcr(11))
+    assert len(found) == outcomes
+    assert len([e for e in found[0].events if e.origin.rule == "systemd-pcrphase"]) == events
+
+
+def test_unknown_units_leave_both_outcomes(tmp_path: Path) -> None:
+    manifest = measure(request(bake(tmp_path / "out", image(debloat=False)))).manifest
+    assert len(manifest.expected(Register.pcr(11))) == 2
+
+
+def test_a_manifest_for_each_platform_names_recipe_lines_and_no_folder(tmp_path: Path) -> None:
+    folder = bake(tmp_path / "a long name", image(targets=("qemu", "azure", "gcp")))
+    other = bake(tmp_path / "b", image(targets=("qemu", "azure", "gcp")))
+    for platform in ("qemu", "azure", "gcp"):
+        text = (folder / manifest_name(platform)).read_text()
+        assert text == (other / manifest_name(platform)).read_text()
+        assert "a long name" not in text
+        assert json.loads(text)["platform"] == platform
+        assert str(SPAN) in text
+
+
+def test_origins_reach_the_events(tmp_path: Path) -> None:
+    folder = bake(tmp_path / "out", image())
+    (folder / "origins.json").write_text(json.dumps({".cmdline": "recipe.py:12:5", ".initrd": "odd:1:name"}))
+    events = variants(measure(request(folder)).manifest.prediction, RTMR2)[0].events
+    found = {event.origin.section: event.origin.span for event in events}
+    assert found[".cmdline"] == SourceSpan(file="recipe.py", line=12, column=5)
+    assert found[".initrd"] == SourceSpan(file="odd:1:name")
+    assert {event.origin.artifact for event in events} == {"node.efi"}
+
+
+def test_a_stub_that_nobody_knows_is_a_warning_of_the_bake_and_leaves_no_manifest(tmp_path: Path) -> None:
+    unknown = "999"
+    assert parse_stub_version(b"#### LoaderInfo: systemd-stub 999 ####") == unknown
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "node.efi").write_bytes(build_uki(stub=unknown))
+    (warning,) = describe_bake(folder, "ab" * 32, image())
+    assert warning.code is Code.W_MEASUREMENT
+    assert warning.notes
+    assert not (folder / manifest_name("qemu")).exists()
+
+
+def test_a_bake_without_a_uki_is_described_all_the_same(tmp_path: Path) -> None:
+    assert describe_bake(tmp_path, "ab" * 32, image()) == ()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.json", "origins.json"]
+
+
+def test_a_folder_that_names_no_known_platform_is_explained_for_qemu(tmp_path: Path) -> None:
+    folder = bake(tmp_path / "out", image())
+    (folder / "image.json").write_text('{"targets": ["mainframe"]}')
+    assert invoke("explain", "pcr9", folder).out.startswith("pcr9 on qemu: predicted")
+
+
+def test_the_command_line_of_a_folder_is_explained_with_the_recipe(tmp_path: Path) -> None:
+    folder = bake(tmp_path / "out", image())
+    outcome = invoke("explain", "rtmr2", folder)
+    assert outcome.status == 0
+    assert f"from {SPAN}, node.efi[.initrd]" in outcome.out
