@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import TYPE_CHECKING
@@ -75,4 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 fine, 1 the recipe is wrong, 2 usage, 3 environment, 4 a check failed."""
     from tdxc.cli.boundary import run
 
-    sys.exit(run(tdxc, sys.argv[1:] if argv is None else list(argv)))
+    if argv is not None:
+        sys.exit(run(tdxc, list(argv)))
+    gc.disable()  # a command ends before its cyclic garbage adds up, and looking for it takes a tenth of a compile
+    status = run(tdxc, sys.argv[1:])
+    gc.freeze()  # the interpreter's own collection at exit would walk everything that the process is about to drop
+    sys.exit(status)
