@@ -5,6 +5,7 @@ set -eu
 venv=$1
 python=$2
 group=${3:-}
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '== %s  %s\n' "$(date +%H:%M:%S)" "$1"; }
 
@@ -18,6 +19,13 @@ want 'test -e /etc/ssl/certs/ca-certificates.crt' ca-certificates
 want "'$python' -c 'import ensurepip'" "$(basename "$python")-venv"
 if [ "$(id -u)" -ne 0 ] || [ -n "$group" ]; then # without root rights, a user namespace with a range of ids
     want 'command -v newuidmap' uidmap
+fi
+if [ -n "$group" ]; then # what the tests hold ours against
+    want 'command -v shellcheck' shellcheck
+    want 'command -v nft' nftables
+    want 'command -v ip' iproute2
+    want 'command -v systemd-escape && command -v systemd-sysusers' systemd
+    if [ -d ../shared/vectors ]; then want 'command -v go' golang-go; fi
 fi
 
 if [ -n "$missing" ]; then

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
 
 # Machines that run these tests are shared and slow at times: how long one example takes says nothing.
 settings.register_profile("tdxvm", deadline=None, print_blob=True)
 settings.load_profile("tdxvm")
+
+# A shell starts its background commands deaf to Ctrl-C, and so would be the programs that we send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
