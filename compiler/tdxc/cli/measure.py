@@ -10,6 +10,7 @@ import click
 from tdxc.cli.recipe import format_option
 
 if TYPE_CHECKING:
+    from tdxc_runtime.measure.machine import GuestMachine
     from tdxc_runtime.measure.manifest import Manifest
     from tdxc_runtime.measure.request import MeasurementRequest
 
@@ -28,6 +29,10 @@ _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
               help="The machine's memory.")  # fmt: skip
 @click.option("--vcpus", type=click.IntRange(1, 4096), default=(2,), show_default=True, multiple=True,
               help="The machine's vCPUs.")  # fmt: skip
+@click.option("--qemu-args", metavar="ARGS",
+              help="The machine as a QEMU command line, or @FILE that has it.")  # fmt: skip
+@click.option("--physical-bits", type=click.IntRange(32, 64), metavar="N",
+              help="Bits of a guest-physical address, which tables show where there are large devices.")  # fmt: skip
 @click.option("--qemu", "qemus", type=_EXISTING_FILE, multiple=True,
               help="The host's QEMU, asked for its ACPI tables without booting.")  # fmt: skip
 @click.option("--qemu-version", metavar="X.Y", help="Its version, where the program itself is not at hand.")
@@ -44,8 +49,9 @@ _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @format_option("table", "json")
 def command(
     artifact: str, platform: str, firmwares: tuple[Path, ...], endorsement: Path | None, memories: tuple[str, ...],
-    vcpus: tuple[int, ...], qemus: tuple[Path, ...], qemu_version: str | None, two_pass: bool, boot: str,
-    uki_profile: int, emit: str | None, matrix: bool, images: tuple[Path, ...], output_format: str,
+    vcpus: tuple[int, ...], qemu_args: str | None, physical_bits: int | None, qemus: tuple[Path, ...],
+    qemu_version: str | None, two_pass: bool, boot: str, uki_profile: int, emit: str | None, matrix: bool,
+    images: tuple[Path, ...], output_format: str,
 ) -> None:  # fmt: skip
     """Predict the registers of ARTIFACT: a UKI, a disk image or the output folder of a bake; or of RECIPE's last bake.
 
@@ -60,6 +66,8 @@ def command(
 
     if not matrix and any(len(values) > 1 for values in (firmwares, qemus, memories, vcpus, images)):
         raise click.UsageError("an option is given twice: that is what --matrix is for")
+    if matrix and qemu_args:
+        raise click.UsageError("--matrix varies --memory and --vcpus, so --qemu-args cannot state them")
     sizes = tuple(parse_size(memory) for memory in memories)
     request = MeasurementRequest(
         artifact=find_artifact(artifact),
@@ -69,7 +77,9 @@ def command(
         firmware=firmwares[0] if firmwares else None,
         endorsement=endorsement,
         page_order=PageOrder.ADDS_FIRST if two_pass else PageOrder.INTERLEAVED,
-        machine=GuestMachine(memory=sizes[0], vcpus=vcpus[0]),
+        machine=_machine(qemu_args, physical_bits)
+        if qemu_args
+        else GuestMachine(memory=sizes[0], vcpus=vcpus[0], physical_bits=physical_bits),
         qemu=qemus[0] if qemus else None,
         qemu_version=QemuVersion.parse(qemu_version) if qemu_version else None,
     )
@@ -83,6 +93,29 @@ def command(
                      output_format=output_format)  # fmt: skip
         return
     _print_one(request, emit, output_format)
+
+
+def _machine(qemu_args: str, physical_bits: int | None) -> GuestMachine:
+    """The machine that QEMU's command line describes; E_VALUE or E_PATH when it does not."""
+    import shlex
+
+    from tdxc_runtime.measure.machine import GuestMachine
+
+    from tdxc.diagnostics import Code, DiagnosticError
+
+    text = qemu_args
+    try:
+        if qemu_args.startswith("@"):
+            text = Path(qemu_args[1:]).read_text(encoding="utf-8")
+        words = shlex.split(text, comments=True)
+    except OSError as error:
+        raise DiagnosticError.of(Code.E_PATH, f"cannot read '{qemu_args[1:]}': {error.strerror}") from error
+    except ValueError as error:
+        raise DiagnosticError.of(
+            Code.E_VALUE, f"QEMU's command line cannot be split into words: {error}", fix="quote it as for a shell"
+        ) from error
+    named = bool(words) and not words[0].startswith("-")
+    return GuestMachine.of_argv(words[1:] if named else words, physical_bits=physical_bits)
 
 
 def _print_one(request: MeasurementRequest, emit: str | None, output_format: str) -> None:

@@ -166,3 +166,22 @@ def test_a_manifest_is_not_compared_with_a_recipe(folder: Path) -> None:
     outcome = invoke("diff", "manifest.json", "recipe.py")
     assert outcome.status == 1
     assert "'manifest.json' is a measurement and 'recipe.py' is not" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "status"),
+    [
+        (["--qemu-args", "-m 4G"], "E_VALUE", 1),
+        (["--qemu-args", "-m '4G"], "E_VALUE", 1),
+        (["--qemu-args", "@nothing"], "E_PATH", 1),
+        (["--qemu-args", "-M q35 -m 4G", "--matrix"], "--matrix varies", 2),
+        (["--memory", "2G", "--memory", "4G"], "--matrix is for", 2),
+        (["--platform", "gcp", "--boot", "direct"], "E_MEASUREMENT", 1),
+        ([], "E_MEASUREMENT", 1),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(folder: Path, arguments: list[str], code: str, status: int) -> None:
+    outcome = invoke("measure", "nowhere", *arguments)
+    assert outcome.status == status
+    assert code in outcome.err
+    assert outcome.out == ""
