@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tdxc import quoting
 from tdxc.ir import ResolvedImage
 
 from tdxc_emitters.mkosi.project import Phase, PhaseScript, origin_of
@@ -20,7 +21,7 @@ def cleanup_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
             rank=_RANK,
             what="reproducible",
             purpose="Remove what differs between two builds of the same recipe.",
-            body=read_template("cleanup.sh"),
+            body=f"image_version={quoting.shell_word(image.version)}\n{read_template('cleanup.sh')}",
             origin=origin_of(image.reproducibility, "two bakes give the same bytes"),
         ),
     )

@@ -260,6 +260,12 @@ class TestCleanup:
         assert [line.split(":")[2] for line in (etc / "shadow").read_text().splitlines()] == ["", "", ""]
         assert not (etc / "passwd-").exists()
 
+    def test_version_of_the_recipe_stays(self, root: Path, tmp_path: Path) -> None:
+        write(root, "/usr/bin/x", "/etc/x")
+        (root / "etc/os-release").write_text("IMAGE_VERSION=1.2\n")
+        run(root, self.SCRIPT, resolved_image(version="1.2"), tmp_path)
+        assert (root / "etc/os-release").read_text() == "IMAGE_VERSION=1.2\n"
+
     def test_identities_versions_and_logs_go(self, root: Path, tmp_path: Path) -> None:
         write(root, "/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key", "/var/log/apt/history.log")
         write(root, "/var/cache/ldconfig/aux-cache", "/usr/lib/python3/__pycache__/x.pyc", "/usr/bin/tool")
