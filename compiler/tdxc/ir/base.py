@@ -24,7 +24,7 @@ class Architecture(enum.StrEnum):
     X86_64 = "x86-64"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Base(Node):
     """``debian/trixie`` and its like."""
 
@@ -46,7 +46,7 @@ KNOWN_BASES: tuple[Base, ...] = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Suite(Node):
     """A further suite of the same mirror, such as ``trixie-backports`` or ``sid``.
 
@@ -58,7 +58,7 @@ class Suite(Node):
     priority: int = 100
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Repository(Node):
     """An extra package source (deb822 fields of sources.list(5)) with the key that signs it."""
 

@@ -18,7 +18,7 @@ class DebloatKind(enum.StrEnum):
     MODULE = "module"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Debloat(Node):
     """What a recipe says; ``keep_*`` extend the computed keep-lists. None leaves ``enabled`` as it is."""
 
@@ -29,7 +29,7 @@ class Debloat(Node):
     keep_modules: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class KeepDecision(Node):
     """``name`` stays; ``reason`` is a sentence naming the line or rule that wanted it."""
 
@@ -38,7 +38,7 @@ class KeepDecision(Node):
     reason: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RemoveDecision(Node):
     """``name`` (a path, a glob, or a unit) goes; ``reason`` says by which rule."""
 
@@ -47,7 +47,7 @@ class RemoveDecision(Node):
     reason: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ResolvedDebloat(Node):
     """The decisions, sorted by kind and name. When not ``enabled`` both lists are empty."""
 

@@ -19,21 +19,21 @@ from tdxc.ir.storage import Encryption, Partition
 from tdxc.ir.units import DropIn, RawUnit, Service, Unit
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Setting(Node):
     """A scalar setting of the image with the line that set it."""
 
     value: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class OutputTarget(Node):
     """A platform to make an artifact for: ``qemu``, ``azure`` or ``gcp``."""
 
     name: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Layer(Node):
     """A bag of declarations: the image itself, a profile's delta, or what a module adds.
 
@@ -77,7 +77,7 @@ class Layer(Node):
     module_names: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ModuleUse(Node):
     """A module applied to a layer: its class name and everything it declared, until expand-modules flattens it."""
 
@@ -85,7 +85,7 @@ class ModuleUse(Node):
     layer: Layer
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Profile(Node):
     """A named delta over the image."""
 
@@ -93,7 +93,7 @@ class Profile(Node):
     layer: Layer
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class AuthoredImage(Node):
     """What a recipe says. ``mirror`` and ``snapshot`` are empty when the recipe declares none."""
 
@@ -107,7 +107,7 @@ class AuthoredImage(Node):
     profiles: tuple[Profile, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Reproducibility(Node):
     """Inputs that make two builds equal: ``source_date_epoch`` in seconds since 1970, ``seed`` a UUID for mkosi."""
 
@@ -116,7 +116,7 @@ class Reproducibility(Node):
     seed: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ResolvedImage(Node):
     """One variant of the image (base, or base with profiles) with every default explicit and every order decided.
 
@@ -169,7 +169,7 @@ class ResolvedImage(Node):
     modules: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CompiledImage(Node):
     """What the emitters write: the base image and, for a tree with profiles, one full variant per profile."""
 

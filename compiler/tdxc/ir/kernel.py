@@ -17,7 +17,7 @@ class KernelSource(enum.StrEnum):
     SOURCE = "source"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class KconfigOption(Node):
     """One kernel option without its ``CONFIG_`` prefix.
 
@@ -29,7 +29,7 @@ class KconfigOption(Node):
     value: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class KconfigFragment(Node):
     """A fragment file as the recipe gives it; ``source`` names the file, relative to the recipe."""
 
@@ -38,7 +38,7 @@ class KconfigFragment(Node):
     source: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Kernel(Node):
     """The kernel as a recipe asks for it. ``version`` or ``config_file`` ask for a build from source."""
 
@@ -50,14 +50,14 @@ class Kernel(Node):
     fragments: tuple[KconfigFragment, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class KernelArgument(Node):
     """One word of the kernel command line, in its final order."""
 
     text: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ResolvedKernel(Node):
     """The kernel with every default explicit.
 

@@ -34,7 +34,7 @@ class Protocol(enum.StrEnum):
     ICMP = "icmp"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class PortRange(Node):
     """Destination ports ``first`` to ``last``, both included."""
 
@@ -42,7 +42,7 @@ class PortRange(Node):
     last: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class FirewallRuleText(Node):
     """A rule as the recipe spells it, such as ``ACCEPT udp 30303 from 10.0.0.0/8``.
 
@@ -54,7 +54,7 @@ class FirewallRuleText(Node):
     layer: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class FirewallRule(Node):
     """A parsed rule on incoming packets; empty ``ports`` means any, empty ``source`` means from anywhere."""
 
@@ -65,7 +65,7 @@ class FirewallRule(Node):
     interface: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Network(Node):
     """What a recipe declares; None leaves the value of the base layer (or the default) as it is."""
 
@@ -75,7 +75,7 @@ class Network(Node):
     resolver: bool | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ResolvedNetwork(Node):
     """Every default explicit. ``rules`` is None when the recipe declares no firewall."""
 
@@ -85,7 +85,7 @@ class ResolvedNetwork(Node):
     rules: tuple[FirewallRule, ...] | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Ssh(Node):
     """An SSH server; ``key_delivery`` is ``file`` (``authorized_keys`` in the image) or ``http`` (posted at boot)."""
 

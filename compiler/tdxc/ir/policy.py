@@ -24,7 +24,7 @@ class NetworkMode(enum.StrEnum):
     OFFLINE = "offline"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Policy(Node):
     """Rules that a recipe sets for its own bakes."""
 

@@ -13,14 +13,14 @@ CanonicalJson = NewType("CanonicalJson", str)
 """A JSON text with sorted keys, no spaces and no floats: a frozen, comparable mapping."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Package(Node):
     """A package by APT's (or apk's) name, optionally ``name=version`` or ``name/suite``."""
 
     name: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class File(Node):
     """A regular file; ``mode`` holds permission bits, ``owner`` and ``group`` are names inside the image."""
 
@@ -31,7 +31,7 @@ class File(Node):
     group: str = "root"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Template(Node):
     """A jinja2 template that render-templates turns into a :class:`File`; ``source`` names its file or is empty."""
 
@@ -44,7 +44,7 @@ class Template(Node):
     group: str = "root"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Directory(Node):
     """A directory that exists in the image even when nothing is in it."""
 
@@ -54,7 +54,7 @@ class Directory(Node):
     group: str = "root"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Symlink(Node):
     """A symbolic link; ``target`` is written as given."""
 
@@ -62,7 +62,7 @@ class Symlink(Node):
     target: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Group(Node):
     """A group; ``gid`` is None until the assign-ids pass gives it one."""
 
@@ -70,7 +70,7 @@ class Group(Node):
     gid: int | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class User(Node):
     """A user; ``uid`` is None until assign-ids; ``group`` is the primary group's name (the user's own when empty)."""
 

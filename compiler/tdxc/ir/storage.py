@@ -7,7 +7,7 @@ import attrs
 from tdxc.ir.node import Node
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Partition(Node):
     """A partition of the image's own disk, mounted at ``mount_point``."""
 
@@ -18,7 +18,7 @@ class Partition(Node):
     verity: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Encryption(Node):
     """How data partitions are encrypted."""
 

@@ -26,7 +26,7 @@ class Hardening(enum.StrEnum):
     NONE = "none"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Directive(Node):
     """One ``Key=value`` line; ``value`` is the text as it stands in the file, quoting done, without newline."""
 
@@ -34,7 +34,7 @@ class Directive(Node):
     value: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Section(Node):
     """An ordered multi-map of directives under ``[name]``: keys may repeat, and their order has meaning."""
 
@@ -42,7 +42,7 @@ class Section(Node):
     directives: tuple[Directive, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class EnvironmentVariable(Node):
     """``name=value`` in a service's environment. Never a secret: units are world-readable and measured."""
 
@@ -50,7 +50,7 @@ class EnvironmentVariable(Node):
     value: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Service(Node):
     """A service as a recipe declares it; the lower-image pass turns it into a :class:`Unit`.
 
@@ -102,7 +102,7 @@ class Service(Node):
     early: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RawUnit(Node):
     """A unit given by its sections, of any kind; ``name`` includes the suffix."""
 
@@ -113,7 +113,7 @@ class RawUnit(Node):
     early: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class SandboxNeeds(Node):
     """What a service declared about itself, from which the hardening pass derives its sandbox."""
 
@@ -126,7 +126,7 @@ class SandboxNeeds(Node):
     overrides: tuple[Directive, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Unit(Node):
     """A unit file as it will stand in ``/usr/lib/systemd/system``.
 
@@ -153,7 +153,7 @@ class Unit(Node):
         return tuple(d.value for s in self.sections if s.name == section for d in s.directives if d.key == key)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DropIn(Node):
     """A drop-in file for a unit that a package brings: ``/usr/lib/systemd/system/UNIT.d/NAME.conf``."""
 
