@@ -70,8 +70,8 @@ def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force
     place = _place(dest)
     place.parent.mkdir(parents=True, exist_ok=True)
     staging = place.parent / f".{place.name[:50]}.tdxc-{os.urandom(6).hex()}"
-    staging.mkdir(mode=0o700)
     try:
+        staging.mkdir(mode=0o700)
         staging.chmod(0o755)
         if place.exists():
             _link_survivors(place, staging, {*changed, *removed, RECORD})
@@ -81,7 +81,11 @@ def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force
         _sync_tree(staging)
         _exchange(staging, place)
     finally:
-        _remove(staging)
+        try:
+            _remove(staging)
+        except BaseException:  # a signal that comes while we clean up must not leave the rest of it
+            _remove(staging)
+            raise
     return WriteReport(written=changed, removed=removed, unchanged=len(fingerprints) - len(changed))
 
 
