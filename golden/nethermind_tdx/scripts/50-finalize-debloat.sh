@@ -46,14 +46,15 @@ matches() {
     return 1
 }
 
-# What the packages that match $1 have installed, one path a line, without the folders.
+# What the packages that match $1 have installed, one path a line, without folders and links to folders: packages made
+# before /usr was merged list /lib as a folder of theirs.
 files_of() {
     local list path
     # shellcheck disable=SC2231 # $1 is a pattern
     for list in var/lib/dpkg/info/$1.list var/lib/dpkg/info/$1:*.list; do
         [[ -f $list ]] || continue # a plain name is no pattern, so it stands here even without such a package
         while IFS= read -r path; do
-            if [[ -e .$path || -L .$path ]] && [[ ! -d .$path || -L .$path ]]; then
+            if [[ -e .$path || -L .$path ]] && [[ ! -d .$path ]]; then
                 echo "$path"
             fi
         done < "$list"

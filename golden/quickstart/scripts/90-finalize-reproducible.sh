@@ -2,6 +2,7 @@
 # Remove what differs between two builds of the same recipe.
 set -euo pipefail
 
+image_version=''
 shopt -s nullglob globstar
 cd "$BUILDROOT"
 
@@ -29,12 +30,14 @@ if [[ -f etc/shadow ]]; then
 fi
 rm -f etc/{passwd,group,shadow,gshadow,subuid,subgid}- etc/.pwd.lock
 
-# A version that comes from a work tree would change the measurement of an unchanged image.
-for file in etc/os-release usr/lib/os-release usr/lib/initrd-release; do
-    if [[ -f $file && ! -L $file ]]; then
-        sed -i '/^IMAGE_VERSION=/d' "$file"
-    fi
-done
+# A version that comes from a work tree would change the measurement of an unchanged image; the recipe's own stays.
+if [[ -z $image_version ]]; then
+    for file in etc/os-release usr/lib/os-release usr/lib/initrd-release; do
+        if [[ -f $file && ! -L $file ]]; then
+            sed -i '/^IMAGE_VERSION=/d' "$file"
+        fi
+    done
+fi
 
 # An empty machine-id is filled at each boot without the questions of a first boot.
 : > etc/machine-id
