@@ -25,6 +25,7 @@ from tdxc_runtime.backends.lima import LimaMkosi, copy_argv, gibibytes, instance
 from tdxc_runtime.backends.mkosi_tool import INSIDE, BakeFolders, version_tuple
 from tdxc_runtime.backends.nix import SHELL_FOLDER, develop_argv, version_in
 from tdxc_runtime.backends.package_sources import SOURCES_PATH, cached_suites, read_summary, write_sandbox_tree
+from tdxc_runtime.toolsroot.apt_sources import MIRROR_VARIABLE, os_release
 
 FOLDERS = BakeFolders(tree=Path("/t r"), scratch=Path("/s"), packages=Path("/c/packages"), build=Path("/c/build"))
 
@@ -193,6 +194,29 @@ def test_sources_are_written_for_trees_that_declare_none_alone(tmp_path: Path) -
     for number, other in enumerate((declared, custom)):
         assert write_sandbox_tree(tmp_path / f"other-{number}", other, f"file:{archive}") is None
         assert not (tmp_path / f"other-{number}" / SOURCES_PATH).exists()
+
+
+def test_a_host_of_another_distribution_uses_the_mirror_of_the_tools_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
+    archive = tmp_path / "archive"
+    (archive / "dists/trixie").mkdir(parents=True)
+    (archive / "dists/trixie/InRelease").touch()
+    other = "ubuntu" if os_release().get("ID") == "debian" else "debian"
+    etc = tmp_path / "etc"
+    (etc / "apt").mkdir(parents=True)
+    (etc / "os-release").write_text(f"ID={other}\nVERSION_CODENAME=trixie\n")
+    (etc / "apt/sources.list").write_text(f"deb file:{archive} trixie main\n")
+    sources = read_summary(_summary(Distribution=other), tree_inside=INSIDE.tree, tree=tmp_path)
+    assert write_sandbox_tree(tmp_path / "none", sources, "") is None
+    mirror = write_sandbox_tree(tmp_path / "sandbox", sources, "", tools_etc=etc)
+    assert mirror is not None
+    assert (mirror.uri, mirror.origin) == (f"file:{archive}", f"apt's configuration ({etc}/apt/sources.list:1)")
+    assert f"URIs: file:{archive}\nSuites: trixie\n" in (tmp_path / "sandbox" / SOURCES_PATH).read_text("utf-8")
+    named = write_sandbox_tree(tmp_path / "named", sources, f"file:{archive}", tools_etc=etc)
+    assert named is not None
+    assert named.origin == "the mirror option"
 
 
 def test_offline_sources_name_the_suites_of_the_package_cache(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tdxc_runtime.backends.base import (
     record_text,
     target_kind,
 )
-from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiTool
+from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiInRoot, MkosiTool
 from tdxc_runtime.backends.package_sources import TreeSources, cached_suites, read_summary, write_sandbox_tree
 from tdxc_runtime.process import describe_status, rerunnable, stop_on_signals
 from tdxc_runtime.supervisor.syscalls import exchange
@@ -157,7 +157,8 @@ def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Pa
     summary = tool.run([*common, "--json", "summary"], folders, capture=True)
     sources = read_summary(summary.stdout, tree_inside=seen.tree, tree=folders.tree)
     has_suite = cached_suites(folders.packages) if request.offline else None
-    used = write_sandbox_tree(folders.sandbox, sources, request.mirror, has_suite=has_suite)
+    tools_etc = tool.root.root / "etc" if isinstance(tool, MkosiInRoot) else None
+    used = write_sandbox_tree(folders.sandbox, sources, request.mirror, has_suite=has_suite, tools_etc=tools_etc)
     arguments = [
         *common,
         f"--output-directory={seen.output}",

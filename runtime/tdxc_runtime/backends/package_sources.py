@@ -87,11 +87,14 @@ def write_sandbox_tree(
     mirror_option: str,
     *,
     has_suite: Callable[[str, str], bool] | None = None,
+    tools_etc: Path | None = None,
 ) -> Mirror | None:
     """Fill the generated sandbox tree: the host's network options and logins for archives always, package sources
     where the tree has none.
 
     ``has_suite``: see :func:`~tdxc_runtime.toolsroot.apt_options.sources_text`; by default it asks the network.
+    ``tools_etc``: the ``/etc`` of the tools root, whose mirror will do where the host's apt names none of the image's
+    distribution, as on Ubuntu: the root has just been made from it.
     Returns the mirror that was written down, if any. The files may hold passwords and are for us alone.
     """
     options = host_apt_options()
@@ -103,6 +106,8 @@ def write_sandbox_tree(
     if sources.declared or sources.distribution not in _KEYRINGS:
         return None
     mirror = find_mirror(mirror_option, distribution=sources.distribution)
+    if mirror is None and tools_etc is not None:
+        mirror = find_mirror(distribution=sources.distribution, environ={}, etc=tools_etc)
     if mirror is None:
         return None
     keyring = _KEYRINGS[sources.distribution]
