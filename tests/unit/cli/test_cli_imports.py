@@ -44,26 +44,26 @@ def test_help_of_a_command_imports_no_heavy_library(tmp_path: Path) -> None:
 
 def test_compile_imports_only_what_the_recipe_needs(tmp_path: Path) -> None:
     modules = imported(tmp_path, "compile", str(BASIC), "-o", "out")
-    assert not modules & (LIBRARIES - {"cattrs"} | {"tdxc_runtime", "tdxc.bake", "tdx.yaml"})
+    assert not modules & (LIBRARIES | {"tdxc_runtime", "tdxc.bake", "tdx.yaml"})
 
 
-def test_a_second_compile_imports_no_more(tmp_path: Path) -> None:
+def test_a_second_compile_imports_nothing_that_writes(tmp_path: Path) -> None:
     imported(tmp_path, "compile", str(BASIC), "-o", "out")
     modules = imported(tmp_path, "compile", str(BASIC), "-o", "out")
-    assert not modules & (LIBRARIES - {"cattrs"} | {"tdxc_runtime", "shutil", "ctypes"} - {"shutil"})
+    assert not modules & (LIBRARIES | {"tdxc_runtime", "ctypes", "shutil", "tempfile"})
 
 
 def test_compile_imports_jinja2_for_a_template_alone(tmp_path: Path) -> None:
     (tmp_path / "recipe.py").write_text(SMALL + 'img.template("/etc/x", content="{{ a }}", vars={"a": 1})\n')
     modules = imported(tmp_path, "compile", "recipe.py", "-o", "out")
     assert "jinja2" in modules
-    assert not modules & (LIBRARIES - {"cattrs", "jinja2"} | {"tdxc_runtime"})
+    assert not modules & ((LIBRARIES - {"jinja2"}) | {"tdxc_runtime"})
 
 
 def test_compile_of_yaml_imports_its_parser_alone(tmp_path: Path) -> None:
     modules = imported(tmp_path, "compile", str(BASIC.with_suffix(".yaml")), "-o", "out")
     assert "ruamel" in modules
-    assert not modules & (LIBRARIES - {"cattrs", "ruamel"} | {"tdxc_runtime"})
+    assert not modules & ((LIBRARIES - {"ruamel"}) | {"tdxc_runtime"})
 
 
 def test_a_diagnosed_recipe_needs_no_library_to_be_reported(tmp_path: Path) -> None:
