@@ -124,7 +124,7 @@ def _print_one(request: MeasurementRequest, emit: str | None, output_format: str
 
     measurement = measure(request)
     if emit is not None:
-        _emit(measurement.manifest, emit, request.artifact.stem)
+        _emit(measurement.manifest, emit, Path(str(measurement.manifest.inputs["artifact"])).stem)
     elif output_format == "json":
         import json
 

@@ -98,7 +98,8 @@ def _print(verdict: Verification) -> None:
         click.echo(f"{register.name:<6} {algorithm.value:<7} {value.hex()}")
     for check in verdict.checks:
         mark = click.style("ok    ", fg="green") if check.ok else click.style("FAILED", fg="red")
-        click.echo(f"{mark} {check.name}: {check.detail}")
+        # The causes of all differences follow below, each once.
+        click.echo(f"{mark} {check.name}: {check.detail.partition('. Likely cause: ')[0]}")
     for skipped in verdict.not_checked:
         click.echo(f"not checked: {skipped.name}: {skipped.reason}")
     for cause in verdict.causes:

@@ -6,8 +6,15 @@ version of systemd-stub.
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from support.commands import invoke
+from support.commands import ROOT, invoke
 from support.measured import DATA, MEASURED_PCRS, assert_events, assert_registers, assert_td_events, saved_boot
 from tdxc_runtime.measure.events import Algorithm, Register, replay, variants
 
@@ -72,3 +79,17 @@ def test_a_changed_byte_of_a_log_is_found() -> None:
     events = variants(manifest.prediction, register)[0].events
     assert replay(events, register, Algorithm.SHA256) == shown.pcr(register, Algorithm.SHA256)
     assert replay(events[:-1], register, Algorithm.SHA256) != shown.pcr(register, Algorithm.SHA256)
+
+
+def test_the_page_on_measurement_shows_what_these_boots_give(tmp_path: Path) -> None:
+    shutil.copytree(DATA, tmp_path, dirs_exist_ok=True)
+    page = (ROOT / "docs/measurement.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```console boots\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", "".join(shown), re.MULTILINE):
+        arguments = ["bash", "-c", command]
+        done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        lines = expected.splitlines()
+        pattern = "".join(r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in lines)
+        assert re.fullmatch(pattern, done.stdout), f"{command}\n{done.stdout}\n{done.stderr}"

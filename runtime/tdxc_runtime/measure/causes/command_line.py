@@ -40,6 +40,8 @@ def command_line_change(section: Difference | None, options: Difference | None, 
 
 def _text_change(expected: str, actual: str) -> str:
     """``has 'debug' appended``, ``lacks 'quiet'``, or the text itself."""
+    if expected == actual:
+        return "reads the same, with other bytes at its end"
     if expected and actual.startswith(f"{expected} "):
         return f"has `{actual[len(expected) + 1 :]}` appended"
     if expected and actual.endswith(f" {expected}"):
