@@ -11,6 +11,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError
@@ -28,13 +29,17 @@ from tdxc_runtime.toolsroot.apt_sources import Mirror, find_mirror
 SOURCES_PATH = Path("etc/apt/sources.list.d/mkosi.sources")
 _KEYRINGS = {"debian": str(DEBIAN_KEYRING), "ubuntu": "/usr/share/keyrings/ubuntu-archive-keyring.gpg"}
 
+_SNAPSHOT_FOLDERS = {"debian": "archive/debian"}
+"""Where a snapshot service keeps the archive, if not in a folder of the distribution's name."""
+
 
 @attrs.frozen(kw_only=True)
 class TreeSources:
     """What a tree says of its packages, out of ``mkosi --json summary``.
 
     ``declared``: it names its own sources. ``seed``: what identifiers of its disks are derived from. ``suites``:
-    further suites that it takes packages from without naming a source (``rules/suites``, one a line).
+    further suites that it takes packages from without naming a source (``rules/suites``, one a line). ``snapshot``: the
+    time at which it wants the archive (``mkosi.snapshot``), for which it names no source either.
     """
 
     distribution: str
@@ -43,6 +48,7 @@ class TreeSources:
     declared: bool
     seed: uuid.UUID
     suites: tuple[str, ...] = ()
+    snapshot: str = ""
 
 
 def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSources:
@@ -61,6 +67,7 @@ def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSource
             seed=uuid.UUID(image["Seed"]),
             declared=declares or any(_has_sources(path, tree_inside, tree) for path in trees),
             suites=_read_suites(tree, image.get("Profiles") or []),
+            snapshot=_read_snapshot(tree),
         )
     except (ValueError, KeyError, IndexError, TypeError) as fault:
         raise DiagnosticError.of(
@@ -103,8 +110,11 @@ def write_sandbox_tree(
     for credentials in host_apt_credentials():
         name = "50build-host.conf" if credentials.name == "auth.conf" else credentials.name
         _write_private(sandbox / "etc/apt/auth.conf.d" / name, credentials.read_text("utf-8"))
-    if sources.declared or sources.distribution not in _KEYRINGS:
+    at_snapshot = bool(sources.snapshot and mirror_option)
+    if (sources.declared and not at_snapshot) or sources.distribution not in _KEYRINGS:
         return None
+    if at_snapshot:
+        mirror_option = snapshot_uri(mirror_option, sources.snapshot, sources.distribution)
     mirror = find_mirror(mirror_option, distribution=sources.distribution)
     if mirror is None and tools_etc is not None:
         mirror = find_mirror(distribution=sources.distribution, environ={}, etc=tools_etc)
@@ -125,6 +135,20 @@ def write_sandbox_tree(
     )
     _write_private(sandbox / SOURCES_PATH, text)
     return mirror
+
+
+def snapshot_uri(mirror: str, snapshot: str, distribution: str) -> str:
+    """The address of the archive at a time: below ``mirror``, or below a snapshot service given without a path."""
+    uri = mirror.rstrip("/")
+    if snapshot in uri.split("/"):
+        return uri
+    folder = "" if urlsplit(uri).path.strip("/") else f"/{_SNAPSHOT_FOLDERS.get(distribution, distribution)}"
+    return f"{uri}{folder}/{snapshot}"
+
+
+def _read_snapshot(tree: Path) -> str:
+    path = tree / "mkosi.snapshot"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def _read_suites(tree: Path, profiles: Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from support.resolved_images import SEED, SPAN, resolved_image
 from tdxc.ir import CompiledImage, Suite
 from tdxc.writer import write_tree
 from tdxc_emitters import emit_image
-from tdxc_runtime.backends.package_sources import read_summary
+from tdxc_emitters.mkosi.sources import archive_uri
+from tdxc_runtime.backends.package_sources import TreeSources, read_summary, snapshot_uri, write_sandbox_tree
 from tdxc_runtime.toolsroot.apt_options import sources_text
 from tdxc_runtime.toolsroot.apt_sources import Mirror
 
@@ -41,6 +43,38 @@ def test_a_bake_reads_the_suites(tmp_path: Path, profiles: list[str], suites: tu
     mirror = Mirror(uri="http://mirror.example/debian", origin="test")
     text = sources_text(mirror, "bookworm", further=found.suites, has_suite=lambda *_: True)
     assert f"Suites: bookworm bookworm-updates {' '.join(suites)}\n" in text
+
+
+SNAPSHOT = "20251113T083151Z"
+
+
+@pytest.mark.parametrize("reference", ["debian/trixie", "ubuntu/noble"])
+@pytest.mark.parametrize(
+    "mirror", ["https://s.example", "https://s.example/own/", f"https://s.example/archive/debian/{SNAPSHOT}"]
+)
+def test_a_bake_and_a_recipe_mean_the_same_archive(tmp_path: Path, reference: str, mirror: str) -> None:
+    """``mirror=`` in the recipe and ``--mirror`` of a bake lead to one address."""
+    tree = tmp_path / "tree"
+    write_tree(emit_image(CompiledImage(span=SPAN, image=resolved_image(reference, snapshot=SNAPSHOT))), tree)
+    found = read_summary(summary([]), tree_inside=tree, tree=tree)
+    assert found.snapshot == SNAPSHOT
+    declared = archive_uri(resolved_image(reference, mirror=mirror, snapshot=SNAPSHOT))
+    assert snapshot_uri(mirror, found.snapshot, reference.partition("/")[0]) == declared
+
+
+@pytest.mark.parametrize("declared", [False, True], ids=["mkosi 25", "mkosi 27"])
+def test_mirror_option_is_taken_at_the_snapshot(tmp_path: Path, declared: bool) -> None:
+    found = TreeSources(
+        distribution="debian",
+        release="trixie",
+        components=("main",),
+        declared=declared,
+        seed=uuid.UUID(SEED),
+        snapshot=SNAPSHOT,
+    )
+    write_sandbox_tree(tmp_path, found, "http://s.example", has_suite=lambda *_: False)
+    text = (tmp_path / "etc/apt/sources.list.d/mkosi.sources").read_text()
+    assert f"URIs: http://s.example/archive/debian/{SNAPSHOT}\n" in text
 
 
 def run_guard(tree: Path, tmp_path: Path, sources: str, config: str = "{}") -> subprocess.CompletedProcess[str]:
