@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
-
-import attrs
+from typing import NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import Directory, File, Layer, Node, Symlink, Template
@@ -19,8 +18,7 @@ VOLATILE = {
 """Folders whose content in the image is never seen once it runs."""
 
 
-@attrs.frozen(kw_only=True)
-class Destination:
+class Destination(NamedTuple):
     """A path that something of the image wants: ``what`` it is in words, the node that says so."""
 
     path: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-
-import attrs
+from typing import NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, Note, nearest
 from tdxc.ir import Directory, File, Layer, Node, Package, Service, Template
@@ -33,8 +32,7 @@ PACKAGE_USERS = {
 Owned = File | Template | Directory
 
 
-@attrs.frozen(kw_only=True)
-class Accounts:
+class Accounts(NamedTuple):
     """The users and groups that exist in an image."""
 
     users: frozenset[str]

@@ -41,6 +41,11 @@ from tdxc.passes.kernel_modules import wanted_modules
 from tdxc.passes.unit_graph import PULLING_KEYS, named_units
 
 _NAMING_KEYS = (*PULLING_KEYS, "After", "Before", "BindsTo", "PartOf", "Conflicts", "OnFailure", "OnSuccess")
+_REMOVED_NAMES = [name for rule in (*COMMON_REMOVALS, *SYSTEMD_REMOVALS) for name in rule.names if name.startswith("/")]
+_GLOB = re.compile(r"[*?[]")
+_REMOVED = frozenset(name for name in _REMOVED_NAMES if not _GLOB.search(name))
+_REMOVED_PATTERNS = tuple((_GLOB.split(name, maxsplit=1)[0], name) for name in _REMOVED_NAMES if _GLOB.search(name))
+"""Patterns with the text before their first wildcard, which spares most paths the matching."""
 
 
 class DebloatImage:
@@ -161,21 +166,21 @@ def _packages(image: ResolvedImage) -> Iterator[KeepDecision]:
 
 def _placed(image: ResolvedImage) -> Iterator[KeepDecision]:
     """What the recipe itself puts where the rest goes."""
-    goes = _removed_paths()
     placed: list[tuple[str, Node]] = [(file.path, file) for file in image.files]
     placed += [(link.path, link) for link in image.symlinks]
     placed += [(directory.path, directory) for directory in image.directories]
     for path, node in placed:
         parts = path.split("/")
-        if any(goes.match("/".join(parts[:end])) for end in range(2, len(parts) + 1)):
+        if any(_is_removed("/".join(parts[:end])) for end in range(2, len(parts) + 1)):
             yield _keep(DebloatKind.PATH, path, "the recipe puts it there", node, image)
 
 
-@functools.cache
-def _removed_paths() -> re.Pattern[str]:
-    """What any rule removes by its path."""
-    names = (name for rule in (*COMMON_REMOVALS, *SYSTEMD_REMOVALS) for name in rule.names if name.startswith("/"))
-    return re.compile("|".join(fnmatch.translate(name) for name in names))
+@functools.lru_cache(maxsize=1 << 12)
+def _is_removed(path: str) -> bool:
+    """Whether any rule removes exactly this path."""
+    return path in _REMOVED or any(
+        path.startswith(start) and fnmatch.fnmatchcase(path, pattern) for start, pattern in _REMOVED_PATTERNS
+    )
 
 
 def _keep(kind: DebloatKind, name: str, reason: str, cause: Node, fallback: Node | None = None) -> KeepDecision:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 from collections.abc import Iterable, Iterator
-
-import attrs
+from typing import NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, Note
 from tdxc.grammar import parse_rule, print_rule
@@ -16,8 +15,7 @@ from tdxc.passes.nft_ruleset import joined_ports
 IMAGE_LAYER = ""
 
 
-@attrs.frozen(kw_only=True)
-class RuleGroup:
+class RuleGroup(NamedTuple):
     """The rules that one fragment holds: of which layer, and whether it is that layer's rule for all that is left."""
 
     layer: str

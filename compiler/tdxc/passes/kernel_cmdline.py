@@ -6,7 +6,7 @@ the kernel picks by firmware tables, which a host controls.
 
 from __future__ import annotations
 
-import attrs
+from typing import NamedTuple
 
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note, SourceSpan
 from tdxc.ir import Kernel, KernelArgument
@@ -16,8 +16,7 @@ COMMAND_LINE_SIZE = 2048
 """x86's limit in bytes with the final NUL (arch/x86/include/asm/setup.h); the kernel cuts what is longer."""
 
 
-@attrs.frozen(kw_only=True)
-class DefaultArgument:
+class DefaultArgument(NamedTuple):
     """An argument that every image gets unless its recipe sets the same key, with the reason."""
 
     text: str

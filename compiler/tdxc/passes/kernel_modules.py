@@ -8,8 +8,7 @@ packaged configuration, say whether the feature is there at all.
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import attrs
+from typing import NamedTuple
 
 from tdxc.ir import DebloatKind, Distribution, KeepDecision, NetworkBackend, Node, ResolvedImage
 
@@ -26,8 +25,7 @@ FILE_SYSTEM_MODULES: dict[str, tuple[str, ...]] = {
 Cause = Callable[[ResolvedImage], Node | None]
 
 
-@attrs.frozen(kw_only=True)
-class KernelFeature:
+class KernelFeature(NamedTuple):
     """One reason to want modules. ``cause`` gives the node that asks for it, None when the image does not.
 
     ``fragment`` names the file under ``tdxc/kconfig/`` with the options that go with it; empty for none.

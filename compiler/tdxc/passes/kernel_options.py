@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 
@@ -22,8 +23,7 @@ FRAGMENT_FOLDER = Path(__file__).parent.parent / "kconfig"
 _STRENGTHS = {"m": 0, "y": 1, "n": 2}
 
 
-@attrs.frozen(kw_only=True)
-class Contradiction:
+class Contradiction(NamedTuple):
     """Two options of one name that cannot both hold."""
 
     first: KconfigOption

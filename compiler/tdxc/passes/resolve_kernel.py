@@ -9,7 +9,7 @@ linux-modules-extra, which linux-image-generic depends on; Alpine's linux-virt h
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import attrs
 
@@ -38,8 +38,7 @@ FIRST_OWN, FIRST_GIVEN = 10, 60
 """Numbers of the fragments: ours have fixed ones, so that a profile that adds one renames none; the recipe's follow."""
 
 
-@attrs.frozen(kw_only=True)
-class DistributionKernel:
+class DistributionKernel(NamedTuple):
     """The kernel package that a base gets by default; ``suite`` is the extra suite that has it, empty for its own."""
 
     package: str

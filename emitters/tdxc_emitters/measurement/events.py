@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
-import attrs
 from tdxc.ir import ResolvedImage
 
 from tdxc_emitters.mkosi.partitions import command_line
@@ -26,8 +26,7 @@ _ROOT_HASH_PENDING = "the root hash, with which a bake begins the command line"
 _ALGORITHMS = {"rtmr2": ("sha384",), "pcr9": ("sha256", "sha384"), "pcr11": ("sha256", "sha384")}
 
 
-@attrs.frozen(kw_only=True)
-class StubRules:
+class StubRules(NamedTuple):
     """What a version of systemd-stub measures: sections in order, and whether a TD without a TPM sees them."""
 
     version: int
