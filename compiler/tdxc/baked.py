@@ -31,6 +31,8 @@ DESCRIPTION = "image.json"
 ORIGINS = "origins.json"
 _UKI_SUFFIX = ".efi"
 _RAW_DISKS = frozenset({".raw", ".img"})
+_NODES = {".cmdline": "kernel.cmdline", ".initrd": "image", ".linux": "kernel", ".uname": "kernel"}
+"""Section of a UKI to the part of the recipe that decides it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,10 +88,11 @@ def read_bake(folder: Path) -> Baked:
 
 
 def with_bake(request: MeasurementRequest) -> MeasurementRequest:
-    """A request for an output folder, completed with what the folder knows: its units and its disk's partitions.
+    """A request for an output folder, completed with what the folder knows: units, partitions and recipe lines.
 
     A disk image in the folder itself is the better source, so the table is then left to it.
     """
+    from tdxc_runtime.measure.events import Origin
     from tdxc_runtime.measure.request import BootMode
 
     if not request.artifact.is_dir():
@@ -102,7 +105,8 @@ def with_bake(request: MeasurementRequest) -> MeasurementRequest:
     if request.boot is BootMode.DISK and baked.seed is not None and len(ukis) == 1 and not has_disk:
         table = disk_table(ukis[0], baked.seed)
     units = baked.units if request.units is None else request.units
-    return attrs.evolve(request, units=units, partition_table=table)
+    origins = {section: Origin(span=span, node=_NODES.get(section, "")) for section, span in baked.origins.items()}
+    return attrs.evolve(request, units=units, partition_table=table, origins=origins)
 
 
 def disk_table(uki: Path, seed: uuid.UUID) -> PartitionTable:
@@ -121,7 +125,7 @@ def disk_table(uki: Path, seed: uuid.UUID) -> PartitionTable:
 def measure(request: MeasurementRequest) -> Measurement:
     """Predict a boot with all that an output folder knows; raises as :func:`tdxc_runtime.measure.predict.predict`.
 
-    Origins gain the recipe's lines, and the manifest says what other memory sizes would look like.
+    With a firmware the manifest says what other memory sizes would look like.
     """
     from tdxc_runtime.measure.firmware.load import read_firmware
     from tdxc_runtime.measure.hints import memory_hints
@@ -130,36 +134,22 @@ def measure(request: MeasurementRequest) -> Measurement:
     measurement = predict(with_bake(request))
     manifest = measurement.manifest
     if request.artifact.is_dir():
-        manifest = in_recipe_terms(manifest, request.artifact)
+        manifest = _named_from(request.artifact, manifest)
     if request.firmware is not None and request.machine is not None:
         hints = memory_hints(read_firmware(request.firmware).tdvf)
         manifest = attrs.evolve(manifest, hints=tuple(sorted(hints.items())))
     return attrs.evolve(measurement, manifest=manifest)
 
 
-def in_recipe_terms(manifest: Manifest, folder: Path) -> Manifest:
-    """The manifest of an output folder with the recipe's line in the origin of every event that has one.
+def _named_from(folder: Path, manifest: Manifest) -> Manifest:
+    """The manifest with files named as in their folder, so that the same bake gives the same one wherever it lies."""
+    from tdxc_runtime.measure.sequence import map_events
 
-    Files of the folder are named without it, so that the same bake gives the same manifest wherever it lies.
-    """
-    from tdxc_runtime.measure.events import PredictedEvent
+    def inside(event: PredictedEvent) -> PredictedEvent:
+        origin = attrs.evolve(event.origin, artifact=_inside(event.origin.artifact, folder))
+        return attrs.evolve(event, origin=origin)
 
-    origins = read_bake(folder).origins
-
-    def placed(event: PredictedEvent) -> PredictedEvent:
-        origin = event.origin
-        span = origins.get(origin.section, origin.span)
-        return attrs.evolve(event, origin=attrs.evolve(origin, span=span, artifact=_inside(origin.artifact, folder)))
-
-    prediction = tuple(
-        placed(item)
-        if isinstance(item, PredictedEvent)
-        else attrs.evolve(
-            item,
-            options=tuple(attrs.evolve(o, events=tuple(map(placed, o.events))) for o in item.options),
-        )
-        for item in manifest.prediction
-    )
+    prediction = map_events(manifest.prediction, inside)
     inputs = {
         key: _inside(value, folder) if isinstance(value, str) else value for key, value in manifest.inputs.items()
     }
@@ -218,9 +208,9 @@ def _origins(variant: ResolvedImage) -> dict[str, SourceSpan]:
     own = [argument.span for argument in arguments if not argument.cause]
     found = {
         ".cmdline": next(iter(own or [argument.span for argument in arguments]), UNKNOWN_SPAN),
+        ".initrd": variant.span,
         ".linux": variant.kernel.span,
         ".uname": variant.kernel.span,
-        ".initrd": variant.span,
     }
     return {section: span for section, span in sorted(found.items()) if span != UNKNOWN_SPAN}
 

@@ -98,7 +98,7 @@ def rtmr1_items(path: BootPath) -> tuple[Item, ...]:
     if path.boot is BootMode.DISK:
         items.append(_gpt_item(path))
     items.extend(after)
-    items.append(exit_events(retry_first=False))
+    items.append(exit_events())
     return in_td(items)
 
 
@@ -133,7 +133,7 @@ def application_pcr_items(path: BootPath) -> tuple[Item, ...]:
     if path.boot is BootMode.DISK:
         items.append(_gpt_item(path))
     items.extend(after)
-    items.append(exit_events(retry_first=path.boot is BootMode.DISK))
+    items.append(exit_events())
     return tuple(items)
 
 

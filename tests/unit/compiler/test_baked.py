@@ -142,4 +142,4 @@ def test_the_command_line_of_a_folder_is_explained_with_the_recipe(tmp_path: Pat
     folder = bake(tmp_path / "out", image())
     outcome = invoke("explain", "rtmr2", folder)
     assert outcome.status == 0
-    assert f"from {SPAN}, node.efi[.initrd]" in outcome.out
+    assert f"from {SPAN} (image), node.efi[.initrd]" in outcome.out

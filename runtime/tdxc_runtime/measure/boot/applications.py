@@ -58,10 +58,11 @@ def image_event(digests: Digests, *, description: str, origin: Origin) -> Predic
     )
 
 
-def exit_events(*, retry_first: bool) -> Alternatives:
+def exit_events() -> Alternatives:
     """The kernel leaves boot services: at once, or after a first attempt with a memory map that was out of date.
 
-    Both are seen on one and the same machine type, so a verifier has to accept both.
+    Both are seen on one and the same machine type, so a verifier has to accept both. Most boots show the first, and the
+    order is the same for PCR 5 and RTMR1, whose outcomes belong together.
     """
     invocation = action_event(PCR_BOOT, "Exit Boot Services Invocation", "the kernel asks to leave boot services")
     failure = action_event(PCR_BOOT, "Exit Boot Services Returned with Failure", "its memory map was out of date")
@@ -71,7 +72,7 @@ def exit_events(*, retry_first: bool) -> Alternatives:
         reason="the kernel's first attempt fails on a stale memory map, as some disk boots show",
         events=(invocation, failure, invocation, success),
     )
-    return Alternatives(name=EXIT_BOOT_SERVICES, options=(twice, once) if retry_first else (once, twice))
+    return Alternatives(name=EXIT_BOOT_SERVICES, options=(once, twice))
 
 
 def inner_kernel_events(
