@@ -5,7 +5,6 @@ The driver is the one place that knows all layers; the DSL's verbs and the CLI b
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import attrs
 
 from tdxc import policy
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
-from tdxc.ir import AuthoredImage, CompiledImage, ResolvedImage, codec
+from tdxc.ir import AuthoredImage, CompiledImage, ResolvedImage, codec, json_text
 from tdxc.passes import AUTHORED_PASSES, RESOLVED_PASSES
 from tdxc.passes.lower_image import lower_image, merged_layer
 from tdxc.passes.validate import check_merged
@@ -156,8 +155,6 @@ def _bookkeeping(authored: AuthoredImage, tree: FileTree) -> FileTree:
     return FileTree(
         {
             ".tdxc/ir.json": TreeFile.text(codec.dumps(authored)),
-            ".tdxc/origins.json": TreeFile.text(
-                json.dumps(origins, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-            ),
+            ".tdxc/origins.json": TreeFile.text(json_text(origins, sort_keys=True)),
         }
     )

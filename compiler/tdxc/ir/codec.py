@@ -18,6 +18,7 @@ import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir.blob import Blob
 from tdxc.ir.image import AuthoredImage, ResolvedImage
+from tdxc.ir.json_text import json_text
 from tdxc.ir.node import Node, walk
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ RootT = TypeVar("RootT", AuthoredImage, ResolvedImage)
 def dumps(image: AuthoredImage | ResolvedImage) -> str:
     """The canonical JSON text of an image, indented by one space for reviewers, with a final newline."""
     envelope = {"schema": SCHEMA_VERSION, "kind": type(image).__name__, "image": to_data(image)}
-    return json.dumps(envelope, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    return json_text(envelope, sort_keys=True)
 
 
 def loads(text: str, kind: type[RootT], blobs: Mapping[str, bytes] | None) -> RootT:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import ClassVar
 
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import OutputTarget, ResolvedImage
+from tdxc.ir import OutputTarget, ResolvedImage, json_text
 from tdxc.tree import FileTree, Origin, TreeFile
 
 from tdxc_emitters.measurement.manifest import manifest
@@ -32,7 +31,7 @@ class MeasurementEmitter:
                     fix=f"choose from {', '.join(PLATFORMS)}",
                 )
             path = f"{FOLDER}/manifest.json" if index == 0 else f"{FOLDER}/manifest-{target.name}.json"
-            text = json.dumps(manifest(image, target.name), indent=1, ensure_ascii=False) + "\n"
+            text = json_text(manifest(image, target.name))
             origin = Origin(span=target.span, cause="what is known of the registers before a bake")
             found[path] = TreeFile.text(text, origin=origin)
         return FileTree(found)
