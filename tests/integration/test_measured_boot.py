@@ -1,8 +1,8 @@
 """The proof: an image is baked, its registers are predicted, it is booted, and the machine shows just those registers.
 
-One bake serves all boots: the image itself from a disk and by ``-kernel``, the same kernel and initrd under another
-systemd-stub, and a profile of a UKI. OVMF and a software TPM with two banks measure; a service in the image prints the
-firmware's log and the PCRs. Set TDXVM_KEEP_BOOTS to a folder to keep what was shown, as in tests/data/measured.
+The image boots from a disk and by ``-kernel``, the same kernel and initrd under another systemd-stub, and a profile of
+the recipe, which needs a bake of its own. OVMF and a software TPM with two banks measure; a boot step in the image
+prints the firmware's log and the PCRs. Set TDXVM_KEEP_BOOTS to a folder to keep what was shown, as tests/data/measured.
 """
 
 from __future__ import annotations
@@ -43,24 +43,23 @@ TD_ONLY = {EventType.EV_EFI_HANDOFF_TABLES2, EventType.EV_EFI_PLATFORM_FIRMWARE_
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """One boot: how, of which stub, and which profile of the UKI."""
+    """One boot: how, with the stub of which suite, and of which profile of the recipe."""
 
     name: str
     direct: bool = False
     suite: str = ""
-    profile: int = 0
+    profile: str = ""
 
     @property
     def arguments(self) -> list[str]:
         """The options of ``tdxc measure`` for it."""
-        return ["--boot", "direct" if self.direct else "disk", "--uki-profile", str(self.profile)]
+        return ["--boot", "direct" if self.direct else "disk"]
 
     def machine(self, folder: Path) -> Machine:
         """The machine that boots it."""
         uki = folder / "measured.efi"
         if self.direct:
-            line = f"@{self.profile}" if self.profile else ""
-            return Machine(boot=DirectKernel(kernel=uki, command_line=line), network=False)
+            return Machine(boot=DirectKernel(kernel=uki), network=False)
         seed = read_bake(folder).seed
         assert seed is not None
         return Machine(boot=UkiOnDisk(uki=uki, seed=seed), network=False)
@@ -70,8 +69,9 @@ CASES = (
     Case(name="disk-257"),
     Case(name="direct-257", direct=True),
     Case(name="disk-252", suite="bookworm"),
-    Case(name="profile-257", direct=True, profile=1),
+    Case(name="loud-257", profile="loud"),
 )
+Bake = Callable[[str], Path]
 
 
 @attrs.frozen(kw_only=True)
@@ -92,21 +92,29 @@ class Booted:
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of the bake."""
-    place = tmp_path_factory.mktemp("bake")
-    command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "tests/recipes/measured.py")]
-    subprocess.run(command, cwd=place, check=True)
-    return place / "build" / "output"
+def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """Bake the image with a profile of the recipe, or without one, once; gives the output folder."""
+    done: dict[str, Path] = {}
+
+    def once(profile: str) -> Path:
+        if profile not in done:
+            place = tmp_path_factory.mktemp("bake")
+            command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "tests/recipes/measured.py")]
+            subprocess.run([*command, *(["--profile", profile] if profile else [])], cwd=place, check=True)
+            done[profile] = place / "build" / "output"
+        return done[profile]
+
+    return once
 
 
 @pytest.fixture(scope="module")
-def booted(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Booted]:
+def booted(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Booted]:
     """Predict and boot a case, once."""
     done: dict[str, Booted] = {}
 
     def once(case: Case) -> Booted:
         if case.name not in done:
+            output = bake(case.profile)
             done[case.name] = predict_and_boot(case, output, tmp_path_factory.mktemp(case.name))
         return done[case.name]
 
@@ -129,15 +137,15 @@ def predict_and_boot(case: Case, output: Path, place: Path) -> Booted:
 
 def prepare(case: Case, output: Path, place: Path) -> Path:
     """The output folder itself, or one beside it that holds a UKI made of the same parts."""
-    if not case.suite and not case.profile:
+    if not case.suite:
         return output
     folder = place / "output"
     folder.mkdir()
     for name in ("image.json", "origins.json"):
         shutil.copyfile(output / name, folder / name)
     root = ToolsRoot.ensure()
-    stub = stub_of_suite(root, case.suite, place / "apt") if case.suite else None
-    relink(root, output / "measured.efi", place / "measured.efi", stub=stub, with_profile=bool(case.profile))
+    stub = stub_of_suite(root, case.suite, place / "apt")
+    relink(root, output / "measured.efi", place / "measured.efi", stub)
     (place / "measured.efi").rename(folder / "measured.efi")
     return folder
 
@@ -164,10 +172,20 @@ def test_the_machine_shows_what_was_predicted(case: Case, booted: Callable[[Case
     assert outcome.status == 0, outcome.out
 
 
-def test_the_manifest_of_the_bake_is_enough_to_verify(output: Path, booted: Callable[[Case], Booted]) -> None:
-    found = booted(CASES[0])
-    outcome = invoke("verify", *found.evidence, "--manifest", output / "measurement-qemu.json")
+@pytest.mark.parametrize("case", [CASES[0], CASES[-1]], ids=lambda case: case.name)
+def test_the_manifest_of_the_bake_is_enough_to_verify(case: Case, booted: Callable[[Case], Booted]) -> None:
+    found = booted(case)
+    outcome = invoke("verify", *found.evidence, "--manifest", found.folder / "measurement-qemu.json")
     assert outcome.status == 0, outcome.out
+
+
+def test_another_profile_of_the_recipe_is_told_apart(booted: Callable[[Case], Booted]) -> None:
+    plain, loud = booted(CASES[0]), booted(CASES[-1])
+    outcome = invoke("verify", *loud.evidence, "--manifest", plain.manifest_file)
+    assert outcome.status == 4
+    (cause,) = (line for line in outcome.out.splitlines() if line.startswith("likely cause: "))
+    assert "the command line of the running image" in cause
+    assert "measured.py:" in cause
 
 
 @pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
@@ -220,7 +238,20 @@ def shared_events(case: Case, folder: Path) -> list[PredictedEvent]:
     return [e for e in events if isinstance(e, PredictedEvent) and e.event_type not in TD_ONLY]
 
 
-def test_the_bake_is_described(output: Path) -> None:
+def test_a_td_of_the_same_image_is_predicted_whole(bake: Bake) -> None:
+    """With a TD's firmware every register has a value, and the manifest knows what other memory sizes look like."""
+    tools = find_vm_tools()
+    firmware = tools.on_host(Path("/usr/share/ovmf/OVMF.fd"))
+    arguments = ("--boot", "direct", "--firmware", firmware, "--memory", "4G", "--format", "json")
+    data = invoke("measure", bake(""), *arguments).data()
+    assert all(data[name] for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"))
+    assert "8 GiB of memory" in data["hints"].values()
+    layout = next(row["digest"] for row in data["events"] if row["type"] == "EV_EFI_HANDOFF_TABLES2")
+    assert data["hints"][layout] == "4 GiB of memory"
+
+
+def test_the_bake_is_described(bake: Bake) -> None:
+    output = bake("")
     assert json.loads((output / "image.json").read_text())["seed"]
     origins = json.loads((output / "origins.json").read_text())
     line = next(

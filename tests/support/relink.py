@@ -1,4 +1,4 @@
-"""The same kernel, initrd and command line under another systemd-stub or with a profile more, without a new bake."""
+"""The same kernel, initrd and command line under another systemd-stub, without a new bake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tdxc_runtime.toolsroot.apt_sources import find_mirror
 _INSIDE = Path("/tdxvm/relink")
 _STUB = Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 _PACKAGE = "systemd-boot-efi"
-PROFILE_CMDLINE = "console=ttyS0,115200n8 quiet measured.by=profile"
 
 
 def stub_of_suite(root: ToolsRoot, suite: str, folder: Path) -> Path:
@@ -43,8 +42,8 @@ def stub_of_suite(root: ToolsRoot, suite: str, folder: Path) -> Path:
     return folder / "unpacked" / _STUB
 
 
-def relink(root: ToolsRoot, uki: Path, target: Path, *, stub: Path | None = None, with_profile: bool = False) -> None:
-    """Write ``target``: the sections of ``uki`` under ``stub`` (the tools root's own by default)."""
+def relink(root: ToolsRoot, uki: Path, target: Path, stub: Path) -> None:
+    """Write ``target``: the sections of ``uki`` under ``stub``."""
     work = target.with_suffix(".work")
     work.mkdir()
     with FileSource(uki) as source:
@@ -53,16 +52,12 @@ def relink(root: ToolsRoot, uki: Path, target: Path, *, stub: Path | None = None
             window = image.window(section)
             assert window is not None, section
             (work / section[1:]).write_bytes(window.read(0, window.size))
-    (work / "stub").write_bytes((stub or root.root / _STUB).read_bytes())
+    (work / "stub").write_bytes(stub.read_bytes())
     binds = (Bind(source=work, target=_INSIDE, writable=True),)
     words = [
         *("ukify", "build", "--stub=stub", "--linux=linux", "--initrd=initrd", "--os-release=@osrel"),
         f"--cmdline={(work / 'cmdline').read_bytes().rstrip(bytes(1)).decode()}",
         f"--uname={(work / 'uname').read_bytes().rstrip(bytes(1)).decode()}",
     ]
-    if with_profile:
-        profile = ["ukify", "build", "--profile=ID=other", f"--cmdline={PROFILE_CMDLINE}", "--output=profile"]
-        root.run(profile, binds=binds, cwd=_INSIDE)
-        words += ["--profile=ID=main", "--join-profile=profile"]
     root.run([*words, "--output=out"], binds=binds, cwd=_INSIDE)
     (work / "out").replace(target)

@@ -11,11 +11,13 @@ import pytest
 from support.commands import invoke
 from support.efi_images import build_uki
 from support.resolved_images import SPAN, resolved_image
+from tdx import Image
 from tdxc.baked import describe_bake, disk_table, manifest_name, measure, read_bake, with_bake
-from tdxc.diagnostics import Code, SourceSpan
-from tdxc.ir import DebloatKind, KeepDecision, OutputTarget, Reproducibility, ResolvedImage
+from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
+from tdxc.ir import DebloatKind, KeepDecision, OutputTarget, Reproducibility, ResolvedImage, codec
 from tdxc_runtime.disk import make_esp_disk, write_raw
 from tdxc_runtime.measure.events import RTMR1, RTMR2, Register, variants
+from tdxc_runtime.measure.manifest import Platform
 from tdxc_runtime.measure.request import BootMode, MeasurementRequest
 from tdxc_runtime.measure.stub.versions import parse_stub_version
 
@@ -143,3 +145,22 @@ def test_the_command_line_of_a_folder_is_explained_with_the_recipe(tmp_path: Pat
     outcome = invoke("explain", "rtmr2", folder)
     assert outcome.status == 0
     assert f"from {SPAN} (image), node.efi[.initrd]" in outcome.out
+
+
+def test_an_image_measures_what_it_baked_and_nothing_else(tmp_path: Path) -> None:
+    recipe = Image("node", base="debian/trixie")
+    folder = tmp_path / "out"
+    with pytest.raises(DiagnosticError) as caught:
+        recipe.measure(str(folder))
+    assert caught.value.diagnostics[0].code is Code.E_MEASUREMENT
+    assert caught.value.diagnostics[0].fix == "run image.bake() before image.measure()"
+    folder.mkdir()
+    (folder / "node.efi").write_bytes(build_uki())
+    describe_bake(folder, codec.digest(recipe.freeze()), image())
+    manifest = recipe.measure(str(folder), platform="azure").manifest
+    asked = attrs.evolve(request(folder), platform=Platform.AZURE)
+    assert manifest.prediction == measure(asked).manifest.prediction
+    assert manifest.expected(Register.pcr(9))
+    recipe.install("jq")
+    with pytest.raises(DiagnosticError):
+        recipe.measure(str(folder))
