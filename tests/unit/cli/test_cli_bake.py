@@ -101,6 +101,7 @@ def test_run_refuses_impossible_options(folder: Path, arguments: list[str]) -> N
     assert "rror" in outcome.err
 
 
+@pytest.mark.integration
 def test_an_image_that_is_none_is_a_diagnostic(folder: Path) -> None:
     (folder / "image.efi").write_bytes(b"MZ not really")
     outcome = invoke("run", "image.efi", "--until", "x", "--timeout", "1")

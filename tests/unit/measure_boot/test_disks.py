@@ -4,6 +4,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from support.efi_images import build_uki
 from tdxc.diagnostics import DiagnosticError
 from tdxc_runtime.disk.esp import make_esp_disk
 from tdxc_runtime.disk.extents import write_raw
@@ -14,8 +15,6 @@ from tdxc_runtime.measure.events import RTMR1
 from tdxc_runtime.measure.predict import predict
 from tdxc_runtime.measure.request import BootMode, MeasurementRequest
 from tdxc_runtime.measure.sources import FileSource, MemorySource, TruncatedInputError
-
-from tests.support.efi_images import build_uki
 
 
 @pytest.fixture
