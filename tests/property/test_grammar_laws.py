@@ -8,17 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.firewall_rules import firewall_rules
 from tdxc.diagnostics import DiagnosticError
-from tdxc.grammar import (
-    IniDialect,
-    format_size,
-    parse_ini,
-    parse_kconfig,
-    parse_rule,
-    parse_size,
-    print_option,
-    print_rule,
-)
 from tdxc.grammar import firewall as firewall_module
+from tdxc.grammar import format_size, parse_kconfig, parse_rule, parse_size, print_option, print_rule
+from tdxc.grammar.ini import IniDialect, parse_ini
 from tdxc.grammar.kconfig import canonical_value
 from tdxc.ir import FirewallRule, KconfigOption
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 from support.resolved_images import SPAN, base, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.grammar import IniDialect, parse_ini
+from tdxc.grammar.ini import IniDialect, parse_ini
 from tdxc.ir import CompiledImage, EfiStub, KernelArgument, Package, Partition, ResolvedImage
 from tdxc.tree import FileTree, TreeFile
 from tdxc_emitters import emit_image

@@ -1,6 +1,6 @@
 import pytest
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.grammar import IniDialect, parse_ini
+from tdxc.grammar.ini import IniDialect, parse_ini
 
 MKOSI, SYSTEMD = IniDialect.MKOSI, IniDialect.SYSTEMD
 
