@@ -6,7 +6,7 @@ import contextlib
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -92,7 +92,7 @@ def boot_and_dump(argv: list[str], tools: VmTools, binds: list[Bind], scratch: P
 
 
 @contextlib.contextmanager
-def monitor(path: Path) -> Iterator[object]:
+def monitor(path: Path) -> Iterator[Callable[[str], bytes]]:
     """QEMU's human monitor as a function of a command."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
@@ -100,7 +100,9 @@ def monitor(path: Path) -> Iterator[object]:
         def answer() -> bytes:
             received = b""
             while not received.endswith(b"(qemu) "):
-                received += connection.recv(1 << 16)
+                data = connection.recv(1 << 16)
+                assert data, received
+                received += data
             return received
 
         def command(line: str) -> bytes:
