@@ -37,9 +37,17 @@ def print_matrix(
         click.echo(f"{register.name}: {len(distinct)} distinct, depends on {depends}")
         for value in distinct:
             shown = ", ".join(v.hex() for v in value.values) or "pending"
-            example = " ".join(f"{name}={choice}" for name, choice in value.choices[0].items())
+            example = " ".join(f"{name}={_shown(name, choice)}" for name, choice in value.choices[0].items())
             more = f" and {len(value.choices) - 1} more" if len(value.choices) > 1 else ""
             click.echo(f"  {shown}  {example}{more}")
+
+
+def _shown(axis: str, choice: str) -> str:
+    """A choice as its option takes it; memory is in bytes."""
+    if axis != "memory" or not choice.isdecimal():
+        return choice
+    size = int(choice)
+    return f"{size >> 30}G" if size % (1 << 30) == 0 else f"{size >> 20}M"
 
 
 def matrix_data(matrix: Matrix) -> dict[str, object]:
