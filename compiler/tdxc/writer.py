@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,9 @@ def write_tree(tree: FileTree, dest: Path, *, force: bool = False) -> WriteRepor
 
 def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force: bool) -> WriteReport:
     old = _read_record(dest)
-    on_disk = {path: _fingerprint_on_disk(dest, path, old) for path in {*old, *fingerprints}} if dest.exists() else {}
+    paths = {*old, *fingerprints} if dest.exists() else set()
+    blocked = _blocked_folders(dest, paths)
+    on_disk = _fingerprints_on_disk(dest, paths | blocked, blocked, old)
     if not force:
         _refuse_modified(dest, old, on_disk, fingerprints)
     changed = tuple(path for path in sorted(fingerprints) if on_disk.get(path) != fingerprints[path])
@@ -74,7 +76,7 @@ def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force
         staging.mkdir(mode=0o700)
         staging.chmod(0o755)
         if place.exists():
-            _link_survivors(place, staging, {*changed, *removed, RECORD})
+            _link_survivors(place, staging, {*changed, *removed, *blocked, RECORD})
         known: set[str] = set()
         for path in (*changed, RECORD):
             _write_entry(staging, path, tree[path], known)
@@ -137,6 +139,27 @@ def _fingerprint(entry: Entry) -> str:
     if isinstance(entry, TreeDirectory):
         return "directory"
     return f"{'0755' if entry.executable else '0644'} {hashlib.sha256(entry.data).hexdigest()}"
+
+
+def _blocked_folders(dest: Path, paths: Iterable[str]) -> frozenset[str]:
+    """Folders of ``paths`` where something else is on disk, such as a link that leads out of the tree."""
+    folders = {above for folder in {path.rpartition("/")[0] for path in paths} for above in _folders_of(f"{folder}/")}
+    return frozenset(folder for folder in folders if (dest / folder).is_symlink() or (dest / folder).is_file())
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _fingerprints_on_disk(
+    dest: Path, paths: Iterable[str], blocked: frozenset[str], old: Mapping[str, str]
+) -> dict[str, str]:
+    """What is at each path; nothing is ever looked up through a blocked folder."""
+    return {
+        path: "" if blocked and not blocked.isdisjoint(_folders_of(path)) else _fingerprint_on_disk(dest, path, old)
+        for path in paths
+    }
 
 
 def _fingerprint_on_disk(dest: Path, relative: str, old: Mapping[str, str]) -> str:
