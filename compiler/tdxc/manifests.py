@@ -61,6 +61,7 @@ def explain_register(manifest: Manifest, register: Register) -> str:
     if state is State.ENDORSED:
         lines += [f"  {value.value.hex()}" for value in manifest.expected(register)]
     if register not in manifest.covers:
+        lines += [f"  missing: {missing}" for missing in manifest.pending if state is State.PENDING]
         return "\n".join(lines)
     options = variants(manifest.prediction, register)
     for number, variant in enumerate(options, 1):

@@ -179,6 +179,8 @@ def print_table(manifest: Manifest) -> None:
             for value in values:
                 because = "; ".join(f"{name}: {reason}" for name, reason in value.reasons)
                 click.echo(f"{label:<13} {value.value.hex()}" + (f"\n{'':<13} if {because}" if len(values) > 1 else ""))
+    for missing in manifest.pending:
+        click.echo(f"missing: {missing}")
 
 
 def _emit(manifest: Manifest, policy_format: str, name: str) -> None:

@@ -147,6 +147,12 @@ def test_the_command_line_of_a_folder_is_explained_with_the_recipe(tmp_path: Pat
     assert f"from {SPAN} (image), node.efi[.initrd]" in outcome.out
 
 
+def test_what_a_register_waits_for_is_named(tmp_path: Path) -> None:
+    folder = bake(tmp_path / "out", image())
+    for arguments in (("explain", "mrtd", folder), ("measure", folder)):
+        assert "missing: the firmware file (--firmware)" in invoke(*arguments).out
+
+
 def test_an_image_measures_what_it_baked_and_nothing_else(tmp_path: Path) -> None:
     recipe = Image("node", base="debian/trixie")
     folder = tmp_path / "out"
