@@ -41,7 +41,8 @@ def merge_options(*groups: Iterable[KconfigOption]) -> tuple[KconfigOption, ...]
         for option in group:
             before = merged.get(option.name)
             if before is None or _strength(option) >= _strength(before):
-                merged[option.name] = attrs.evolve(option, value=canonical_value(option.value))
+                value = canonical_value(option.value)
+                merged[option.name] = option if value == option.value else attrs.evolve(option, value=value)
     return tuple(merged[name] for name in sorted(merged))
 
 
