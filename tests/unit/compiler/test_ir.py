@@ -29,9 +29,9 @@ from tdxc.ir import (
 )
 from tdxc.ir.diff import ChangeKind, diff_nodes
 from tdxc.ir.printer import print_ir
-from unit.compiler.images import authored_images
+from unit.compiler.images import authored_images, images_by_field
 
-slow = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+slow = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 IMAGE = AuthoredImage(
     name="x",
     base=KNOWN_BASES[1],
@@ -63,6 +63,18 @@ def test_digest_printer_and_diff_agree_on_equality(one: AuthoredImage, two: Auth
     assert (codec.digest(one) == codec.digest(two)) == equal
     assert (print_ir(one) == print_ir(two)) == equal
     assert (not list(diff_nodes(one, two))) == equal
+
+
+def test_every_field_of_every_node_counts() -> None:
+    images = list(images_by_field())
+    assert len(images) > 200
+    for image in images:
+        text = codec.dumps(image)
+        assert codec.loads(text, AuthoredImage, codec.blobs_of(image)) == image
+    others = images[1:]
+    assert all(image != images[0] and list(diff_nodes(images[0], image)) for image in others)
+    assert len(set(images)) == len({codec.digest(image) for image in images}) == len(set(map(print_ir, images)))
+    assert len(set(images)) == len(images)
 
 
 @slow
