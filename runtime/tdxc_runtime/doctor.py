@@ -15,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+from tdxc.diagnostics import DiagnosticError
 
 from tdxc_runtime.backends.mkosi_tool import MINIMUM_VERSION, host_mkosi_version, usable_host_mkosi
+from tdxc_runtime.process import Confinement, run
 from tdxc_runtime.toolsroot.apt_options import DEBIAN_KEYRING, fetchable
 from tdxc_runtime.toolsroot.apt_sources import find_mirror
 from tdxc_runtime.toolsroot.cache import cache_folder
@@ -121,13 +123,24 @@ def check_tools_root(cache: Path) -> Finding:
 
 
 def check_namespaces() -> Finding:
-    """As root nothing is needed; otherwise a user namespace with a range of ids."""
+    """As root, mount and PID namespaces; otherwise a user namespace with a range of ids."""
     if os.geteuid() == 0:
-        return Finding(name="namespaces", status=Status.OK, detail="running as root")
+        return _root_namespaces()
     obstacle = find_obstacle()
     if obstacle is None:
         return Finding(name="namespaces", status=Status.OK, detail="user namespaces work for this user")
     return Finding(name="namespaces", status=Status.FAIL, detail=obstacle.detail, fix=f"{obstacle.fix}; or run as root")
+
+
+def _root_namespaces() -> Finding:
+    """Really make them: root of a container may be without the right to."""
+    try:
+        run(["true"], confinement=Confinement(namespaces=True), timeout_s=30)
+    except DiagnosticError as fault:
+        detail = f"root may not make namespaces here: {fault.diagnostics[0].message}"
+        fix = "run outside of the container, or start it with --privileged (CAP_SYS_ADMIN and no seccomp filter)"
+        return Finding(name="namespaces", status=Status.FAIL, detail=detail, fix=fix)
+    return Finding(name="namespaces", status=Status.OK, detail="running as root")
 
 
 def check_disk_space(cache: Path) -> Finding:

@@ -7,6 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime import doctor
 from tdxc_runtime.doctor import Finding, Status
 from tdxc_runtime.toolsroot.root import root_folder
@@ -54,6 +55,17 @@ def test_damaged_tools_root(tmp_path: Path) -> None:
     assert doctor.check_tools_root(tmp_path).status is Status.OK
     root_folder(tmp_path, "trixie").mkdir(parents=True)
     assert doctor.check_tools_root(tmp_path).status is Status.WARN
+
+
+def test_root_that_may_not_make_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DiagnosticError.of(Code.E_BACKEND_UNAVAILABLE, "unshare: Operation not permitted")
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(doctor, "run", refuse)
+    finding = doctor.check_namespaces()
+    _assert_helps(finding, Status.FAIL)
+    assert "unshare: Operation not permitted" in finding.detail
 
 
 def test_obstacles_to_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
