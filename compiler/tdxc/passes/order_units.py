@@ -182,6 +182,7 @@ def _check_references(image: ResolvedImage, existing: frozenset[str], ctx: PassC
     for unit in image.units:
         references = [(name, key, span) for key in _REFERRING_KEYS for name, span in named_units(unit, key)]
         references += [(name, "wanted_by", unit.span) for name in (*unit.wanted_by, *unit.required_by)]
+        references += [(name, "Unit", unit.span) for name in _triggers(unit) if not _is_accepting(unit, existing)]
         for name, key, span in references:
             if name in existing or _instance_exists(name, existing) or is_known(name):
                 continue
@@ -189,6 +190,11 @@ def _check_references(image: ResolvedImage, existing: frozenset[str], ctx: PassC
             fix = f"did you mean '{close}'?" if close else "declare it, or install the package that brings it"
             message = f"'{unit.name}' names '{name}' ({key}=), a unit of neither the image, systemd nor Debian"
             ctx.sink.add(Code.W_UNKNOWN_UNIT, message, span, fix=fix)
+
+
+def _is_accepting(unit: Unit, existing: frozenset[str]) -> bool:
+    """Whether a socket starts an instance of a template for each connection (systemd.socket(5), "Accept=")."""
+    return f"{unit.name.rpartition('.')[0]}@.service" in existing
 
 
 def _instance_exists(name: str, existing: frozenset[str]) -> bool:

@@ -1,6 +1,6 @@
 """A pinned EFI stub: exactly the package version that the recipe names, checked, in place of the distribution's.
 
-The stub decides what the firmware measures (DESIGN: systemd-stub 257 by default). mkosi takes it from the image, so the
+The stub decides what the firmware measures (systemd-stub 257 by default). mkosi takes it from the image, so the
 script puts it there before anything else is built. The version must be in one of the package sources: for an old one
 that means a snapshot that had it.
 """

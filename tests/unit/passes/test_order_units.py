@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.images import at, image, run, unit, unit_of
 from support.systemd import run_inside
+from tdxc import driver
 from tdxc.diagnostics import Code
 from tdxc.ir import Blob, BootStep, Directive, DropIn, File, Section, Symlink, Unit
 from tdxc.passes.init_priority import InitPriority
@@ -263,3 +265,17 @@ def test_ten_thousand_waits_need_no_recursion() -> None:
     after, found = run(OrderUnits(), image(units=units))
     assert [d.message for d in found] == [found[0].message]
     assert len(boot_order(after)) > 2999
+
+
+def test_a_timer_whose_service_does_not_exist_is_warned_of(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from tdx import Image\n"
+        "img = Image('x')\n"
+        "img.timer('nightly', on_calendar=['daily'], unit='nightly.service')\n"
+        "img.service('hourly', exec='/usr/bin/true', enabled=False)\n"
+        "img.timer('hourly', on_calendar=['hourly'])\n"
+    )
+    _, warnings = driver.analyse(driver.load_recipe(str(recipe)).image)
+    assert [(d.code, str(d.span)) for d in warnings] == [(Code.W_UNKNOWN_UNIT, "recipe.py:3:1")]
+    assert "'nightly.timer' names 'nightly.service'" in warnings[0].message
