@@ -37,11 +37,13 @@ def test_enabled_units_are_pulled_in_by_the_target_that_boots() -> None:
     units = (
         unit("app.service"),
         unit("a.socket", ListenStream="1"),
+        unit("a.service"),
         attrs.evolve(unit("off.service"), enabled=False),
         unit("t@.service"),
         unit("x.mount"),
     )
     assert links(*units) == {
+        "a.service": (),
         "app.service": ("minimal.target",),
         "a.socket": ("sockets.target",),
         "minimal.target": (),
