@@ -6,9 +6,7 @@ The driver is the one place that knows all layers; the DSL's verbs and the CLI b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from tdxc import policy
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
 LOWER_IMAGE = "lower-image"
 
 
-@attrs.frozen(kw_only=True)
-class Compilation:
+class Compilation(NamedTuple):
     """What a compile yields: the recipe's IR, its resolved variants, the tree, and warnings in source order."""
 
     authored: AuthoredImage

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import attrs
+from typing import NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import MutableRefPolicy, NetworkMode, Node, Policy, ResolvedImage
 
 
-@attrs.frozen(kw_only=True)
-class Invocation:
+class Invocation(NamedTuple):
     """How a bake was asked for: ``frozen`` with a lockfile that fits, ``cached_only`` without any network."""
 
     frozen: bool

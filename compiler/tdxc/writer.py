@@ -15,9 +15,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 from tdxc.tree import Entry, FileTree, TreeDirectory, TreeFile, TreeLink
@@ -31,8 +29,7 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-@attrs.frozen(kw_only=True)
-class WriteReport:
+class WriteReport(NamedTuple):
     """What a write did: paths relative to the tree."""
 
     written: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import attrs
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
@@ -60,8 +60,7 @@ class Declaring(Protocol):
 DeclaringT = TypeVar("DeclaringT", bound=Declaring)
 
 
-@attrs.frozen
-class Parameter:
+class Parameter(NamedTuple):
     """One parameter of a call: whose and its name, the kind of its values, and whether it can be left out."""
 
     function: Callable[..., Any]
@@ -76,8 +75,7 @@ class Parameter:
         return _annotated_kind(self.function, self.name)
 
 
-@attrs.frozen
-class Signature:
+class Signature(NamedTuple):
     """What a call takes; ``names`` are those of the parameters that may be given by keyword."""
 
     label: str

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 from tdxc.diagnostics import SourceSpan
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from tdx.image import Image
 
 
-@attrs.frozen(kw_only=True)
-class Action:
+class Action(NamedTuple):
     """A verb that a recipe calls at module level: its name, the image's name and its arguments as name and value."""
 
     verb: str

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, TypeVar
-
-import attrs
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 from tdxc.diagnostics import DiagnosticSink
 from tdxc.ir import AuthoredImage, ResolvedImage
@@ -12,8 +10,7 @@ from tdxc.ir import AuthoredImage, ResolvedImage
 ImageT = TypeVar("ImageT", AuthoredImage, ResolvedImage)
 
 
-@attrs.frozen(kw_only=True)
-class PassContext:
+class PassContext(NamedTuple):
     """What a pass may see beside the image: no clock, environment, network or file system."""
 
     sink: DiagnosticSink
