@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -31,9 +32,11 @@ def verify_resolved(image: ResolvedImage) -> tuple[Diagnostic, ...]:
 
 
 def _check_sorted(kind: str, nodes: tuple[NodeT, ...], key: Callable[[NodeT], str]) -> Iterator[Diagnostic]:
-    yield from _repeated(kind, nodes, key)
     yield from _without_span(nodes)
     keys = [key(node) for node in nodes]
+    if all(map(operator.lt, keys, keys[1:])):
+        return
+    yield from _repeated(kind, nodes, key)
     if keys != sorted(keys):
         yield Diagnostic(code=Code.E_INTERNAL, message=f"the {kind}s of the image are not sorted")
 
