@@ -49,6 +49,17 @@ def partition_uuid(image: ResolvedImage, partition: Partition) -> uuid.UUID:
     return _identifier(image, partition.mount_point)
 
 
+def mkfs_options(image: ResolvedImage) -> tuple[tuple[str, str], ...]:
+    """Environment variables that give systemd-repart further options for mkfs (systemd's ENVIRONMENT.md).
+
+    mke2fs takes the last ``-E`` alone, so repart's own are said again before the seed.
+    """
+    if not any(partition.fs == "ext4" for partition in image.partitions):
+        return ()
+    seed = _identifier(image, "directory hash of ext4")
+    return (("SYSTEMD_REPART_MKFS_OPTIONS_EXT4", f"-E nodiscard,lazy_itable_init=1,hash_seed={seed}"),)
+
+
 def _identifier(image: ResolvedImage, name: str) -> uuid.UUID:
     seed = image.reproducibility.seed
     namespace = uuid.UUID(seed) if seed else uuid.uuid5(uuid.NAMESPACE_URL, f"tdxvm:{image.name}")

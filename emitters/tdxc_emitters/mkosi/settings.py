@@ -15,7 +15,7 @@ from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Distribution, Node, Package, ResolvedImage
 from tdxc.tree import Origin
 
-from tdxc_emitters.mkosi.partitions import command_line
+from tdxc_emitters.mkosi.partitions import command_line, mkfs_options
 from tdxc_emitters.mkosi.project import MkosiSetting, origin_of
 
 MINIMUM_VERSION = "25.3"
@@ -39,6 +39,7 @@ def image_settings(image: ResolvedImage) -> tuple[MkosiSetting, ...]:
         *_output(image),
         *_content(image),
         _scalar("Build", "WithNetwork", "no", Origin(span=image.span, cause="scripts of a build have no network")),
+        *_environment(image),
     )
 
 
@@ -134,6 +135,13 @@ def _content(image: ResolvedImage) -> Iterator[MkosiSetting]:
     if reproducibility.enabled:
         epoch = str(reproducibility.source_date_epoch)
         yield _scalar("Content", "SourceDateEpoch", epoch, origin_of(reproducibility, "no time enters the image"))
+
+
+def _environment(image: ResolvedImage) -> Iterator[MkosiSetting]:
+    for name, value in mkfs_options(image):
+        word = quoting.mkosi_environment(name, value)
+        origin = origin_of(image.partitions[0], "mke2fs would choose a hash seed of its own in each build")
+        yield MkosiSetting(section="Build", key="Environment", values=(word,), is_list=True, origin=origin)
 
 
 def _list(key: str, packages: Iterable[Package]) -> Iterator[MkosiSetting]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 import pytest
 from support.resolved_images import SPAN, base, resolved_image
@@ -92,6 +94,12 @@ class TestPartitions:
         assert definition.values("Partition", "SizeMinBytes") == (str(2 * GIB),)
         assert definition.values("Partition", "SizeMinBytes") == definition.values("Partition", "SizeMaxBytes")
         assert values(image, "Output", "Format") == ["disk"]
+
+    def test_directory_hash_of_ext4_is_the_same_in_each_build(self) -> None:
+        root = Partition(span=SPAN, mount_point="/", fs="ext4", size_bytes=GIB)
+        (word,) = values(resolved_image(partitions=(root,)), "Build", "Environment")
+        assert re.fullmatch(r"'SYSTEMD_REPART_MKFS_OPTIONS_EXT4=-E \S+,hash_seed=[0-9a-f-]{36}'", word)
+        assert values(resolved_image(partitions=(attrs.evolve(root, fs="erofs"),)), "Build", "Environment") == []
 
     def test_nested_mount_points_are_left_out_of_the_outer_partition(self) -> None:
         partitions = tuple(
