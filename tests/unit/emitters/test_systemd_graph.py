@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def ordered(name: str = "test") -> ResolvedImage:
-    units = (unit("app.service"), unit("web.service", After="app.service"), unit("w.socket"))
+    units = (unit("app.service"), unit("web.service", After="app.service"), unit("web.socket"))
     steps = (BootStep(span=at(2), name="keys", script="x"), BootStep(span=at(3), name="disks", script="x"))
     before, _ = run(InitPriority(), image(name=name, units=units, boot_steps=steps))
     after, found = run(OrderUnits(), before)
