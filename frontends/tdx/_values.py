@@ -22,7 +22,7 @@ _NAME_MAX_BYTES = 255
 
 
 def _has_control(value: str) -> bool:
-    return any(ch < " " or ch == "\x7f" for ch in value)
+    return not value.isprintable() and any(ch < " " or ch == "\x7f" for ch in value)
 
 
 def _guest_path(value: str) -> Problem | None:

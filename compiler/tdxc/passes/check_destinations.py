@@ -73,7 +73,7 @@ def path_fault(path: str, *, folder: bool = False) -> str:
         return "is the root directory itself"
     if plain.startswith("//") or posixpath.normpath(plain) != plain:
         return "is not normalised"
-    if any(ch < " " or ch == "\x7f" for ch in plain):
+    if not plain.isprintable() and any(ch < " " or ch == "\x7f" for ch in plain):
         return "holds a control character"
     return ""
 

@@ -44,8 +44,9 @@ _NAMING_KEYS = (*PULLING_KEYS, "After", "Before", "BindsTo", "PartOf", "Conflict
 _REMOVED_NAMES = [name for rule in (*COMMON_REMOVALS, *SYSTEMD_REMOVALS) for name in rule.names if name.startswith("/")]
 _GLOB = re.compile(r"[*?[]")
 _REMOVED = frozenset(name for name in _REMOVED_NAMES if not _GLOB.search(name))
-_REMOVED_PATTERNS = tuple((_GLOB.split(name, maxsplit=1)[0], name) for name in _REMOVED_NAMES if _GLOB.search(name))
-"""Patterns with the text before their first wildcard, which spares most paths the matching."""
+_REMOVED_PATTERNS = tuple(name for name in _REMOVED_NAMES if _GLOB.search(name))
+_PATTERN_STARTS = tuple(_GLOB.split(name, maxsplit=1)[0] for name in _REMOVED_PATTERNS)
+"""The patterns' text before their first wildcard, which spares most paths the matching."""
 
 
 class DebloatImage:
@@ -178,9 +179,9 @@ def _placed(image: ResolvedImage) -> Iterator[KeepDecision]:
 @functools.lru_cache(maxsize=1 << 12)
 def _is_removed(path: str) -> bool:
     """Whether any rule removes exactly this path."""
-    return path in _REMOVED or any(
-        path.startswith(start) and fnmatch.fnmatchcase(path, pattern) for start, pattern in _REMOVED_PATTERNS
-    )
+    if path in _REMOVED or not path.startswith(_PATTERN_STARTS):
+        return path in _REMOVED
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in _REMOVED_PATTERNS)
 
 
 def _keep(kind: DebloatKind, name: str, reason: str, cause: Node, fallback: Node | None = None) -> KeepDecision:
