@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +10,7 @@ import click
 from tdxc import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Write a first recipe to start from."),
@@ -72,13 +70,8 @@ def tdxc() -> None:
     """Compile a short recipe into a reproducible, measured Intel TDX virtual machine image."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 fine, 1 the recipe is wrong, 2 usage, 3 environment, 4 a check failed."""
+def run_program(argv: list[str]) -> int:
+    """The exit status of a command line: 0 fine, 1 the recipe is wrong, 2 usage, 3 environment, 4 a check failed."""
     from tdxc.cli.boundary import run
 
-    if argv is not None:
-        sys.exit(run(tdxc, list(argv)))
-    gc.disable()  # a command ends before its cyclic garbage adds up, and looking for it takes a tenth of a compile
-    status = run(tdxc, sys.argv[1:])
-    gc.freeze()  # the interpreter's own collection at exit would walk everything that the process is about to drop
-    sys.exit(status)
+    return run(tdxc, argv)

@@ -61,6 +61,10 @@ def split_words(text: str, span: SourceSpan) -> Iterator[tuple[str, bool]]:
         if text[position] in " \t":
             position += 1
             continue
+        if re.match(r"\\;(?:[ \t]|$)", text[position:]):  # an escape only as a word of its own
+            yield ";", True
+            position += 2
+            continue
         word, quoted, quote = "", False, ""
         while position < len(text) and (quote or text[position] not in " \t"):
             character = text[position]
@@ -91,8 +95,6 @@ def _escape(text: str, position: int, span: SourceSpan) -> tuple[str, int]:
             return chr(int(digits, 16)), position + 1 + len(digits)
     if re.fullmatch(r"[0-3][0-7]{2}", text[position : position + 3]) and int(text[position : position + 3], 8):
         return chr(int(text[position : position + 3], 8)), position + 3
-    if letter == ";":
-        return ";", position + 1
     raise _refusal(f"the escape '\\{letter}'", span)
 
 

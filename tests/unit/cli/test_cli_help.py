@@ -100,5 +100,5 @@ def test_both_console_scripts_are_the_same_program(tmp_path: Path) -> None:
     scripts = {
         point.name: point.value for point in entry_points(group="console_scripts") if point.name in {"tdx", "tdxc"}
     }
-    assert scripts == {"tdx": "tdxc.cli.main:main", "tdxc": "tdxc.cli.main:main"}
+    assert scripts == {"tdx": "tdxc.cli.__main__:main", "tdxc": "tdxc.cli.__main__:main"}
     assert process("--version", cwd=tmp_path).out == invoke("--version").out
