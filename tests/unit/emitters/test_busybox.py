@@ -141,6 +141,7 @@ def test_user_capabilities_and_folders() -> None:
         ((("ExecStart", "/bin/echo %n"),), "specifier '%n'"),
         ((("ExecStart", "/bin/true ; /bin/false"),), "several commands"),
         ((("ExecStart", "/bin/echo 'open"),), "open quote"),
+        ((("ExecStart", '/bin/echo " \\; "'),), "escape '\\;'"),
         ((("RestartSec", "soon"),), "RestartSec=soon"),
         ((("StandardOutput", "file:/x"),), "StandardOutput="),
         ((("ExecStart", "/bin/true"), ("ExecStart", "/bin/true")), "one command"),
