@@ -8,7 +8,7 @@ import signal
 from hypothesis import settings
 
 # Machines that run these tests are shared and slow at times: how long one example takes says nothing. In continuous
-# integration the examples are the same each time, so that a red run is the change's fault; elsewhere new ones are tried.
+# integration the examples are the same each time, so that a red run is the change's fault; elsewhere they are new ones.
 settings.register_profile("tdxvm", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("tdxvm")
 
