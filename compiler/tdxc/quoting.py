@@ -216,6 +216,8 @@ def mkosi_value(value: str, *, span: SourceSpan = UNKNOWN_SPAN, what: str = "mko
         _refuse(what, value, "mkosi takes everything behind '#' for a comment, even inside quotes", span)
     if not value or value != value.strip():
         _refuse(what, value, "mkosi strips blanks, and an empty value resets the setting", span)
+    if value.startswith("["):
+        _refuse(what, value, "mkosi takes a line of a list that begins with '[' for a section", span)
     return value.replace("%", "%%")
 
 

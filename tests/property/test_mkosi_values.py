@@ -66,6 +66,7 @@ def with_words(values: list[str]) -> ResolvedImage:
 @pytest.mark.integration
 @given(values=st.lists(words, min_size=10, max_size=30))
 @example(values=NASTY)
+@example(values=["a", "[", "[Match]", "x"])
 @few
 def test_packages_and_command_line(values: list[str]) -> None:
     packages = accepted(with_packages, values)
