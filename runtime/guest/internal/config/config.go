@@ -31,6 +31,8 @@ var limits = strictjson.Limits{Bytes: 1 << 20, Depth: 12}
 type Config struct {
 	// Version must be [Version].
 	Version int `json:"version"`
+	// TestImage marks an image that is made for tests; without it, nothing that only pretends is allowed.
+	TestImage bool `json:"test_image,omitempty"`
 	// Init lists the subcommands that `tdx-guest init` runs, in order.
 	Init []string `json:"init,omitempty"`
 	// Keys are made or recovered by `tdx-guest key`.
@@ -117,7 +119,7 @@ func (c *Config) check() error {
 		errs = append(errs, within("secrets", c.Secrets.check()))
 	}
 	if c.Quote != nil {
-		errs = append(errs, within("quote", c.Quote.check()))
+		errs = append(errs, within("quote", c.Quote.check(c.TestImage)))
 	}
 	return errors.Join(errs...)
 }
