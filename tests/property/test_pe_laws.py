@@ -2,16 +2,20 @@
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
+from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.efi_images import Part, build_pe, build_uki
 from tdxc.diagnostics import DiagnosticError
 from tdxc_runtime.measure.events import Algorithm
+from tdxc_runtime.measure.pe import digests
 from tdxc_runtime.measure.pe.authenticode import authenticode_ranges
 from tdxc_runtime.measure.pe.digests import DigestPlan, Literal, Segment, Span, Zeros, hash_plans
 from tdxc_runtime.measure.pe.image import MalformedImageError, parse_image
-from tdxc_runtime.measure.sources import MemorySource
+from tdxc_runtime.measure.sources import MemorySource, TruncatedInputError
 from tdxc_runtime.measure.stub.handover import StubBoot, hand_over, section_plans
 from tdxc_runtime.measure.stub.uki import open_uki
 
@@ -88,9 +92,9 @@ segments = st.one_of(
 )
 
 
-@given(st.lists(st.lists(segments, max_size=5), min_size=1, max_size=6), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
-def test_plans_hash_what_they_say(plans: list[list[Segment]], random: object) -> None:
+@given(st.lists(st.lists(segments, max_size=5), min_size=1, max_size=6), st.sampled_from([1, 2, 5]))
+@settings(max_examples=100, deadline=None)
+def test_plans_hash_what_they_say(plans: list[list[Segment]], cores: int) -> None:
     data = hashlib.shake_256(b"data").digest(4096)
 
     def content(segment: Segment) -> bytes:
@@ -101,7 +105,27 @@ def test_plans_hash_what_they_say(plans: list[list[Segment]], random: object) ->
     made = [DigestPlan(name=str(number), segments=tuple(plan)) for number, plan in enumerate(plans)]
     # extend some plans by others, so that beginnings are shared
     made += [DigestPlan(name=f"+{p.name}", segments=(*p.segments, *made[0].segments)) for p in made]
-    found = hash_plans(MemorySource(name="x", data=data), made, (Algorithm.SHA384,))
+    banks = (Algorithm.SHA256, Algorithm.SHA384)
+    with small_slices(cores):
+        found = hash_plans(MemorySource(name="x", data=data), made, banks)
     for plan in made:
-        expected = hashlib.sha384(b"".join(map(content, plan.segments))).digest()
-        assert found[plan.name] == ((Algorithm.SHA384, expected),)
+        expected = b"".join(map(content, plan.segments))
+        assert found[plan.name] == tuple((bank, bank.digest(expected)) for bank in banks)
+
+
+@given(st.integers(0, 3), st.sampled_from([1, 2, 5]))
+@settings(max_examples=20, deadline=None)
+def test_a_file_that_ends_early_ends_the_work_of_all_cores(number: int, cores: int) -> None:
+    spans = [Span(0, 4096)] * 4
+    spans[number] = Span(2000, 4096)
+    plans = [DigestPlan(name=str(index), segments=(span, Literal(b"%d" % index))) for index, span in enumerate(spans)]
+    with small_slices(cores), pytest.raises(TruncatedInputError):
+        hash_plans(MemorySource(name="x", data=bytes(4096)), plans, (Algorithm.SHA256, Algorithm.SHA384))
+
+
+@contextlib.contextmanager
+def small_slices(cores: int) -> Iterator[None]:
+    """Make several threads take turns over few bytes."""
+    small = mock.patch.multiple(digests, PIECE_SIZE=64, SLICE_SIZE=100, _ZEROS=bytes(64), _ALONE_UP_TO=0)
+    with small, mock.patch("os.sched_getaffinity", return_value=range(cores)):
+        yield

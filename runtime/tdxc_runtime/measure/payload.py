@@ -21,7 +21,7 @@ from .pe.diagnose import artifact_error, read_image
 from .pe.digests import DigestPlan, Digests, Segment, Span, hash_plans, window_segments
 from .pe.image import MalformedImageError, PeImage
 from .request import BootMode, MeasurementRequest
-from .sources import ByteSource, FileSource
+from .sources import ByteSource, FileSource, Window
 from .stub.handover import Handover, StubBoot, hand_over, section_events, section_plans
 from .stub.uki import Uki, is_uki, open_uki
 
@@ -36,9 +36,9 @@ class Payload:
 
     ``certificate_table`` holds its signatures, empty for an unsigned image. ``image`` is its Authenticode digest,
     ``patched_image`` that of the copy which an older QEMU would hand over (the same digest where it changes nothing).
-    ``inner_kernel`` is set for a UKI. ``command_line`` is ``None`` when the kernel gets none; for a plain kernel it is
-    without the ``initrd=`` that the firmware adds. ``initrd`` is ``None`` when there is none or when
-    ``initrd_pending`` says why it cannot be known.
+    ``inner_kernel`` is set for a UKI whose stub has the firmware load its kernel. ``command_line`` is ``None`` when the
+    kernel gets none; for a plain kernel it is without the ``initrd=`` that the firmware adds. ``initrd`` is ``None``
+    when there is none or when ``initrd_pending`` says why it cannot be known.
     """
 
     name: str
@@ -99,14 +99,10 @@ def _measure_uki(
         raise artifact_error(artifact.name, "the '.linux' section is empty")
     inner_image = read_image(inner, artifact=artifact.name)
     segments = _image_segments(artifact.image, uki.image, artifact.name)
-    try:
-        inner_segments = window_segments(inner, authenticode_ranges(inner_image))
-    except MalformedImageError as error:
-        raise artifact_error(artifact.name, f"its inner kernel cannot be measured: {error}") from None
     patched = patched_efi_header(artifact.image, cmdline=request.kernel_files.command_line)
     plans = (
         DigestPlan(name=_IMAGE, segments=segments),
-        DigestPlan(name=_INNER, segments=inner_segments),
+        *_inner_plans(uki, inner, inner_image),
         *section_plans(uki),
         *((DigestPlan(name=_INITRD, segments=handover.initrd),) if handover.initrd else ()),
     )
@@ -119,7 +115,7 @@ def _measure_uki(
         image=digests[_IMAGE],
         patched_image=digests.get(_PATCHED, digests[_IMAGE]),
         uki=uki,
-        inner_kernel=digests[_INNER],
+        inner_kernel=digests.get(_INNER),
         kernel_version=parse_kernel_version(uki.text(".uname") or "") or read_kernel_version(inner),
         section_events=section_events(uki, digests),
         stub_events=handover.events,
@@ -128,6 +124,16 @@ def _measure_uki(
         initrd=None if handover.initrd_pending else digests.get(_INITRD),
         initrd_pending=handover.initrd_pending,
     )
+
+
+def _inner_plans(uki: Uki, inner: Window, image: PeImage) -> tuple[DigestPlan, ...]:
+    """The kernel's own Authenticode digest, which only firmware that loads it computes."""
+    if not uki.rules.kernel_loaded_by_firmware:
+        return ()
+    try:
+        return (DigestPlan(name=_INNER, segments=window_segments(inner, authenticode_ranges(image))),)
+    except MalformedImageError as error:
+        raise artifact_error(uki.artifact, f"its inner kernel cannot be measured: {error}") from None
 
 
 def _hand_over(uki: Uki, artifact: Artifact, request: MeasurementRequest, *, secure_boot: bool | None) -> Handover:

@@ -12,7 +12,7 @@ import attrs
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
 from tdxc_runtime.measure.events import EventType, Origin, PredictedEvent, Register
-from tdxc_runtime.measure.pe.digests import DigestPlan, Digests, Literal, Segment, Span, Zeros, window_segments
+from tdxc_runtime.measure.pe.digests import DigestPlan, Digests, Literal, Segment, Zeros, segment_size, window_segments
 
 from . import cpio
 from .cmdline import has_console, mangle, utf16
@@ -238,14 +238,8 @@ def _initrd_segments(uki: Uki, archives: Sequence[bytes]) -> tuple[Segment, ...]
 
 
 def _padded(part: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    size = sum(_segment_size(segment) for segment in part)
+    size = sum(map(segment_size, part))
     return (*part, Zeros(-size % 4)) if size % 4 else part
-
-
-def _segment_size(segment: Segment) -> int:
-    if isinstance(segment, Span):
-        return segment.size
-    return segment.count if isinstance(segment, Zeros) else len(segment.data)
 
 
 def _meta_archives(uki: Uki) -> list[bytes]:
