@@ -12,9 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
-
-from tdxc import __version__, policy
+from tdxc import __version__, policy, records
 from tdxc.baked import describe_bake
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.driver import Compilation, analyse, compile_image, write_compilation
@@ -30,7 +28,7 @@ DEFAULT_OUTPUT = Path("build/output")
 Tell = Callable[[str], None]
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class BakeOptions:
     """How to bake. ``mirror`` serves recipes that declare no package source; ``offline`` uses cached packages only.
 
@@ -51,7 +49,7 @@ class BakeOptions:
     on_line: Tell | None = None
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class BakeResult:
     """A finished bake: typed artifacts, each with path, kind, size in bytes and SHA-256."""
 

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
-
-from tdxc import __version__
+from tdxc import __version__, records
 from tdxc.diagnostics import UNKNOWN_SPAN, Code, Diagnostic, DiagnosticError, Note, SourceSpan
 from tdxc.ir import DebloatKind, ResolvedImage
 
@@ -35,7 +33,7 @@ _NODES = {".cmdline": "kernel.cmdline", ".initrd": "image", ".linux": "kernel", 
 """Section of a UKI to the part of the recipe that decides it."""
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Baked:
     """What an output folder knows of itself.
 
@@ -48,7 +46,7 @@ class Baked:
     seed: uuid.UUID | None = None
     targets: tuple[str, ...] = ()
     units: frozenset[str] | None = None
-    origins: Mapping[str, SourceSpan] = attrs.field(factory=dict)
+    origins: Mapping[str, SourceSpan] = records.field(factory=dict)
 
 
 def describe_bake(folder: Path, recipe_digest: str, variant: ResolvedImage) -> tuple[Diagnostic, ...]:
@@ -106,7 +104,7 @@ def with_bake(request: MeasurementRequest) -> MeasurementRequest:
         table = disk_table(ukis[0], baked.seed)
     units = baked.units if request.units is None else request.units
     origins = {section: Origin(span=span, node=_NODES.get(section, "")) for section, span in baked.origins.items()}
-    return attrs.evolve(request, units=units, partition_table=table, origins=origins)
+    return records.evolve(request, units=units, partition_table=table, origins=origins)
 
 
 def disk_table(uki: Path, seed: uuid.UUID) -> PartitionTable:
@@ -137,8 +135,8 @@ def measure(request: MeasurementRequest) -> Measurement:
         manifest = _named_from(request.artifact, manifest)
     if request.firmware is not None and request.machine is not None:
         hints = memory_hints(read_firmware(request.firmware).tdvf)
-        manifest = attrs.evolve(manifest, hints=tuple(sorted(hints.items())))
-    return attrs.evolve(measurement, manifest=manifest)
+        manifest = records.evolve(manifest, hints=tuple(sorted(hints.items())))
+    return records.evolve(measurement, manifest=manifest)
 
 
 def _named_from(folder: Path, manifest: Manifest) -> Manifest:
@@ -146,14 +144,14 @@ def _named_from(folder: Path, manifest: Manifest) -> Manifest:
     from tdxc_runtime.measure.sequence import map_events
 
     def inside(event: PredictedEvent) -> PredictedEvent:
-        origin = attrs.evolve(event.origin, artifact=_inside(event.origin.artifact, folder))
-        return attrs.evolve(event, origin=origin)
+        origin = records.evolve(event.origin, artifact=_inside(event.origin.artifact, folder))
+        return records.evolve(event, origin=origin)
 
     prediction = map_events(manifest.prediction, inside)
     inputs = {
         key: _inside(value, folder) if isinstance(value, str) else value for key, value in manifest.inputs.items()
     }
-    return attrs.evolve(manifest, prediction=prediction, inputs=inputs)
+    return records.evolve(manifest, prediction=prediction, inputs=inputs)
 
 
 def _inside(name: str, folder: Path) -> str:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import AuthoredImage, codec
 from tdxc.ir.diff import Change, diff_nodes
@@ -19,7 +18,7 @@ from tdxc.tree import Entry, FileTree, TreeDirectory, TreeFile, TreeLink
 _BOOKKEEPING = ".tdxc/"
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Side:
     """One of the two things compared."""
 
@@ -27,7 +26,7 @@ class Side:
     tree: FileTree
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Difference:
     """Changes of the recipe, and of the files that a reviewer sees (all outside of ``.tdxc/``)."""
 

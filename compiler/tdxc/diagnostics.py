@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-import attrs
+from tdxc import records
 
 
 class Severity(enum.StrEnum):
@@ -88,7 +88,7 @@ _EXIT_STATUS = {
 }
 
 
-@attrs.frozen(kw_only=True, order=True)
+@records.frozen(kw_only=True, order=True)
 class SourceSpan:
     """A place in a recipe: file relative to the recipe's folder (POSIX), 1-based line and column; 0 means unknown."""
 
@@ -105,7 +105,7 @@ class SourceSpan:
 UNKNOWN_SPAN = SourceSpan()
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Note:
     """A further sentence about a diagnostic, with the place it speaks of where there is one."""
 
@@ -113,7 +113,7 @@ class Note:
     span: SourceSpan = UNKNOWN_SPAN
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Diagnostic:
     """One finding: what is wrong (``message``), where (``span``), why (``notes``) and what to do (``fix``)."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 
-import attrs
-
+from tdxc import records
 from tdxc.ir import DebloatKind, KeepDecision, Node, RemoveDecision, ResolvedImage, Unit
 
 _UNIT_TYPES = (".service", ".socket", ".target", ".timer", ".mount", ".automount", ".path", ".slice", ".scope", ".swap")
@@ -116,7 +115,7 @@ def _removed_with_the_rest(image: ResolvedImage, topic: str) -> Iterator[str]:
     kind = DebloatKind.UNIT if topic.endswith(_UNIT_TYPES) else DebloatKind.MODULE if topic.endswith(".ko") else None
     for removed in image.debloat.remove:
         if removed.name == _EVERYTHING_ELSE and removed.kind is kind:
-            yield _decision("removed", attrs.evolve(removed, name=topic))
+            yield _decision("removed", records.evolve(removed, name=topic))
 
 
 def _debloat(image: ResolvedImage) -> Iterator[str]:

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from tdxc import records
 from tdxc.baked import measure, read_bake
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
@@ -92,7 +91,7 @@ def _event_lines(place: int, event: PredictedEvent) -> Iterator[str]:
         yield f"       from {origin}"
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class EventChange:
     """One event that differs: only before, only after, or on both sides with another digest.
 
@@ -121,7 +120,7 @@ class EventChange:
         yield from (f"      from {origin}" for origin in origins if origin)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class RegisterChange:
     """A register whose accepted values or events differ."""
 
@@ -131,7 +130,7 @@ class RegisterChange:
     events: tuple[EventChange, ...]
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class ManifestDifference:
     """What differs between two manifests: inputs (name, before, after) and registers."""
 

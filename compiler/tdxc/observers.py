@@ -5,17 +5,16 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.printer import print_ir
 from tdxc.pipeline import Stage
 
 
-@attrs.define
 class TimePasses:
     """Collects wall time by pass, summed over variants, in the order of the first run."""
 
-    seconds: dict[str, float] = attrs.field(factory=dict)
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
 
     def after_pass(self, stage: Stage) -> None:
         """Add one stage's time."""
@@ -27,7 +26,7 @@ class TimePasses:
         return "\n".join([*rows, f"{sum(self.seconds.values()) * 1000:9.1f} ms  all passes"]) + "\n"
 
 
-@attrs.frozen
+@records.frozen
 class DumpIr:
     """Writes ``NN-[variant-]PASS.ir`` and a diff to the stage before, for one pass or (``all``) for each."""
 

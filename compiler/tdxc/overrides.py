@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, SourceSpan
 from tdxc.grammar.ini import Ini, IniDialect, parse_ini
 from tdxc.tree import Entry, FileTree, TreeFile, TreeLink
@@ -33,7 +32,7 @@ _GUARANTEES: dict[tuple[str, str], str] = {
 """Settings (mkosi.conf section and key) on which something rests that tdxc promises, and what that is."""
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class OverriddenSetting:
     """One line of the override; ``before`` is the compiled tree's value, empty where it has none."""
 
@@ -55,7 +54,7 @@ def apply_override(tree: FileTree, folder: Path) -> tuple[FileTree, tuple[Diagno
     conf = tree["mkosi.conf"]
     if not isinstance(conf, TreeFile):
         raise DiagnosticError.of(Code.E_INTERNAL, "the compiled tree has no mkosi.conf")
-    included = attrs.evolve(conf, data=conf.data + f"\n[Include]\nInclude={FOLDER}\n".encode())
+    included = records.evolve(conf, data=conf.data + f"\n[Include]\nInclude={FOLDER}\n".encode())
     layered = FileTree({**tree.entries, "mkosi.conf": included}).merge(override)
     warnings = tuple(
         Diagnostic(

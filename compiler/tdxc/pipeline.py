@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink
 from tdxc.ir import AuthoredImage, ResolvedImage
 from tdxc.ir.verify import verify_authored, verify_resolved
@@ -21,7 +20,7 @@ class Observer(Protocol):
         """Called once after each pass, in order."""
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Stage:
     """One pass that has run: ``variant`` names the profiles of a resolved image, ``seconds`` is wall time."""
 
@@ -90,5 +89,5 @@ def _verify(image: AuthoredImage | ResolvedImage, pass_name: str) -> None:
     faults = verify_resolved(image) if isinstance(image, ResolvedImage) else verify_authored(image)
     if faults:
         raise DiagnosticError(
-            attrs.evolve(fault, message=f"pass '{pass_name}' broke the IR: {fault.message}") for fault in faults
+            records.evolve(fault, message=f"pass '{pass_name}' broke the IR: {fault.message}") for fault in faults
         )

@@ -6,12 +6,11 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Origin:
     """Where an output file stems from: the recipe line, and which pass or emitter made it, as a sentence."""
 
@@ -19,13 +18,13 @@ class Origin:
     cause: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class TreeFile:
     """A regular file. Modes are 0644 or 0755: what git keeps, and so all that a tree in a repository can mean."""
 
     data: bytes
     executable: bool = False
-    origin: Origin | None = attrs.field(default=None, eq=False)
+    origin: Origin | None = records.field(default=None, eq=False)
 
     @classmethod
     def text(cls, text: str, *, executable: bool = False, origin: Origin | None = None) -> TreeFile:
@@ -33,19 +32,19 @@ class TreeFile:
         return cls(data=text.encode(), executable=executable, origin=origin)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class TreeLink:
     """A symbolic link; ``target`` is written as given."""
 
     target: str
-    origin: Origin | None = attrs.field(default=None, eq=False)
+    origin: Origin | None = records.field(default=None, eq=False)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class TreeDirectory:
     """A directory that exists even if nothing is in it."""
 
-    origin: Origin | None = attrs.field(default=None, eq=False)
+    origin: Origin | None = records.field(default=None, eq=False)
 
 
 Entry = TreeFile | TreeLink | TreeDirectory
@@ -63,11 +62,11 @@ def _sorted_proxy(entries: Mapping[str, Entry]) -> Mapping[str, Entry]:
     return MappingProxyType(dict(sorted(entries.items())))
 
 
-@attrs.frozen
+@records.frozen
 class FileTree:
     """An immutable mapping from relative POSIX paths to entries, iterated in sorted order."""
 
-    entries: Mapping[str, Entry] = attrs.field(factory=dict, converter=_sorted_proxy)
+    entries: Mapping[str, Entry] = records.field(factory=dict, converter=_sorted_proxy)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.ir import Directive, Node, Section
 
@@ -18,7 +18,7 @@ NodeT = TypeVar("NodeT", bound=Node)
 _SECTION_ORDER = {"Unit": 0, "Install": 2}
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class State:
     """Where declarations go now: to which layers, for which profiles (None outside of any), and from which place.
 
@@ -49,7 +49,7 @@ class Declarations:
     def enter_site(self, site: Site | None) -> Site | None:
         """Replace the place of declarations that are no Python calls; gives the former one."""
         former = self._state.site
-        self._state = attrs.evolve(self._state, site=site)
+        self._state = records.evolve(self._state, site=site)
         return former
 
     @property
@@ -101,7 +101,7 @@ class Declarations:
 
 def with_span(nodes: Iterable[NodeT], span: SourceSpan) -> tuple[NodeT, ...]:
     """The nodes, standing at ``span``."""
-    return tuple(attrs.evolve(node, span=span) for node in nodes)
+    return tuple(records.evolve(node, span=span) for node in nodes)
 
 
 def make_sections(sections: Mapping[str, Mapping[str, object]] | None, span: SourceSpan) -> tuple[Section, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
 
 from tdx._callsite import caller_span
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Site:
     """Where a declaration stands when it is not a Python call: a module's caller, or a place in a YAML file.
 
@@ -32,9 +32,9 @@ class Site:
     """
 
     span: SourceSpan
-    arguments: Mapping[str, SourceSpan] = attrs.field(factory=dict)
-    items: Mapping[str, tuple[SourceSpan, ...]] = attrs.field(factory=dict)
-    keys: Mapping[str, SourceSpan] = attrs.field(factory=dict)
+    arguments: Mapping[str, SourceSpan] = records.field(factory=dict)
+    items: Mapping[str, tuple[SourceSpan, ...]] = records.field(factory=dict)
+    keys: Mapping[str, SourceSpan] = records.field(factory=dict)
     label: str = ""
     noun: str = "keyword"
 

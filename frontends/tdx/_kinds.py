@@ -12,11 +12,11 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, nearest
 
 
-@attrs.frozen
+@records.frozen
 class Problem:
     """What is wrong with a value: a code, the rest of a sentence that begins with the value's name, and a fix.
 
@@ -29,7 +29,7 @@ class Problem:
     index: int | None = None
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Constraint:
     """A narrowing of a type: ``check`` gives a problem or None; ``pattern`` is an ECMA 262 regular expression."""
 
@@ -40,7 +40,7 @@ class Constraint:
     maximum: int | None = None
 
 
-@attrs.frozen
+@records.frozen
 class Plain:
     """A value of one Python type; ``True`` is no integer."""
 
@@ -62,7 +62,7 @@ class Plain:
             yield Problem(Code.E_ENCODING, f"{value!r} holds a lone surrogate, which UTF-8 cannot write")
 
 
-@attrs.frozen
+@records.frozen
 class Choice:
     """One of some words."""
 
@@ -87,7 +87,7 @@ class Choice:
             yield Problem(Code.E_VALUE, f"must be {self.noun}, not '{value}'", fix)
 
 
-@attrs.frozen
+@records.frozen
 class ListOf:
     """A list or tuple."""
 
@@ -111,10 +111,10 @@ class ListOf:
             return
         for index, item in enumerate(value):
             for problem in self.item.problems(item):
-                yield attrs.evolve(problem, text=f"item {index + 1} {problem.text}", index=index)
+                yield records.evolve(problem, text=f"item {index + 1} {problem.text}", index=index)
 
 
-@attrs.frozen
+@records.frozen
 class MapOf:
     """A mapping with text keys."""
 
@@ -137,12 +137,12 @@ class MapOf:
             return
         for name, item in value.items():
             for problem in self.key.problems(name):
-                yield attrs.evolve(problem, text=f"key {name!r} {problem.text}")
+                yield records.evolve(problem, text=f"key {name!r} {problem.text}")
             for problem in self.value.problems(item):
-                yield attrs.evolve(problem, text=f"[{name!r}] {problem.text}")
+                yield records.evolve(problem, text=f"[{name!r}] {problem.text}")
 
 
-@attrs.frozen
+@records.frozen
 class Either:
     """A union."""
 
@@ -168,7 +168,7 @@ class Either:
             yield from found[0]
 
 
-@attrs.frozen
+@records.frozen
 class Constrained:
     """A kind with a further constraint."""
 

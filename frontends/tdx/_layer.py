@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import SourceSpan
 from tdxc.ir import Layer, ModuleUse, Node, Profile, merge_layers
 
 
-@attrs.define
 class LayerBuilder:
     """Declarations in the order of the recipe, by the name of the Layer's field."""
 
-    span: SourceSpan
-    _single: dict[str, Node] = attrs.field(factory=dict)
-    _many: dict[str, list[Node | PendingModule]] = attrs.field(factory=dict)
+    def __init__(self, span: SourceSpan) -> None:
+        self.span = span
+        self._single: dict[str, Node] = {}
+        self._many: dict[str, list[Node | PendingModule]] = {}
 
     def put(self, field: str, node: Node | None) -> None:
         """Set a field that holds one node; the last one counts, and None unsets it."""
@@ -42,7 +42,7 @@ class LayerBuilder:
         return Layer(span=self.span, **fields)
 
 
-@attrs.frozen
+@records.frozen
 class PendingModule:
     """A module that is being applied; it becomes a ModuleUse in the place where it began."""
 

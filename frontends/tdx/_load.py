@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, SourceSpan, nearest
 from tdxc.ir import AuthoredImage
 
@@ -89,7 +89,7 @@ def read_recipe(path: Path) -> bytes:
         if status.st_size > RECIPE_LIMIT_BYTES:
             message = f"the recipe is {status.st_size} bytes; the limit is {RECIPE_LIMIT_BYTES} (8 MiB)"
             raise DiagnosticError.of(
-                Code.E_LIMIT, message, attrs.evolve(span, line=1, column=1), fix="put content into files, with src"
+                Code.E_LIMIT, message, records.evolve(span, line=1, column=1), fix="put content into files, with src"
             )
         return path.read_bytes()
     except FileNotFoundError as error:

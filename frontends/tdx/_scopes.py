@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code
 
 from tdx import _values as v
@@ -49,7 +49,7 @@ class ScopeDeclarations(Declarations):
             self._faults.add(Code.E_UNSUPPORTED, message, site.span, fix="leave the outer block first")
             return Scope(self, self._state)
         layer = LayerBuilder(site.span) if faults else self._profiles.setdefault(name, LayerBuilder(site.span))
-        return Scope(self, attrs.evolve(self._state, layers=(layer,), profiles=(name,)))
+        return Scope(self, records.evolve(self._state, layers=(layer,), profiles=(name,)))
 
     def all_profiles(self) -> Scope:
         """Declare inside of the block for each profile that the recipe has so far; verbs there act on each."""
@@ -60,7 +60,7 @@ class ScopeDeclarations(Declarations):
             )
             return Scope(self, self._state)
         layers = tuple(self._profiles.values())
-        return Scope(self, attrs.evolve(self._state, layers=layers, profiles=tuple(self._profiles)))
+        return Scope(self, records.evolve(self._state, layers=layers, profiles=tuple(self._profiles)))
 
     def module(self, name: str) -> Scope:
         """Group what a module declares under the module's name; for the ``apply`` of a module.
@@ -71,7 +71,7 @@ class ScopeDeclarations(Declarations):
         site = self._state.site or _applying_site(frame, self._root)
         layer = LayerBuilder(site.span if site else caller_span(self._root))
         self._add("modules", [PendingModule(name, layer)])
-        return Scope(self, attrs.evolve(self._state, layers=(layer,), site=site, in_module=True))
+        return Scope(self, records.evolve(self._state, layers=(layer,), site=site, in_module=True))
 
 
 def _applying_site(frame: FrameType, root: Path) -> Site | None:

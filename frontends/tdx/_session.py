@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import attrs
 from tdxc.diagnostics import SourceSpan
 
 if TYPE_CHECKING:
@@ -29,13 +28,13 @@ class Action(NamedTuple):
     span: SourceSpan
 
 
-@attrs.define
 class Session:
     """``root`` is the recipe's folder, absolute and resolved; images are in the order of their making."""
 
-    root: Path
-    images: list[Image] = attrs.field(factory=list)
-    actions: list[Action] = attrs.field(factory=list)
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.images: list[Image] = []
+        self.actions: list[Action] = []
 
 
 _ACTIVE: ContextVar[Session | None] = ContextVar("tdx_session", default=None)

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan, nearest
 
 FILE_LIMIT_BYTES = 256 * 1024 * 1024
@@ -17,7 +17,7 @@ FOLDER_LIMIT_BYTES = 512 * 1024 * 1024
 FOLDER_LIMIT_FILES = 50_000
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Source:
     """A file's bytes and its name for the IR: relative to the recipe's folder, or the bare name outside of it."""
 

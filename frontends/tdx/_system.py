@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code
 from tdxc.ir import (
     Blob,
@@ -30,7 +30,7 @@ from tdx.policy import Policy
 _UNIT_SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".path", ".slice", ".scope")
 
 
-@attrs.frozen
+@records.frozen
 class Partition:
     """A partition as a recipe describes it; made by ``Image.partition``, used by ``image.partitions``."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import attrs
+from tdxc import records
 
 from tdx import _values as v
 from tdx._declare import describes
 
 
-@attrs.frozen(init=False)
+@records.frozen(init=False)
 class LocalLinuxBackend:
     """mkosi on this Linux machine: the one on PATH if it is new enough, else one in a pinned tools root."""
 
@@ -17,7 +17,7 @@ class LocalLinuxBackend:
         self.__attrs_init__()
 
 
-@attrs.frozen(init=False)
+@records.frozen(init=False)
 class NixMkosiBackend:
     """mkosi from ``nix develop`` on this Linux machine."""
 
@@ -26,7 +26,7 @@ class NixMkosiBackend:
         self.__attrs_init__()
 
 
-@attrs.frozen(init=False)
+@records.frozen(init=False)
 class LimaMkosiBackend:
     """mkosi inside a Lima virtual machine; ``memory`` and ``disk`` as Lima spells sizes (``12GiB``)."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 from tdxc.ir import Artifact, Blob, ScriptBuild, SourceFile
 
@@ -26,7 +26,7 @@ def _artifact_source(value: str) -> Problem | None:
 ArtifactSource = Annotated[v.Line, Constraint(check=_artifact_source, noun="a path in the build's folder")]
 
 
-@attrs.frozen
+@records.frozen
 class Build:
     """A build as a recipe describes it; made by :meth:`script`, used by ``image.build``."""
 
@@ -79,7 +79,7 @@ class Build:
             SourceFile(path=source.name, content=Blob.of(source.data), executable=source.executable, span=self._span)
             for source in sources
         )
-        return attrs.evolve(self._node, source_files=files)
+        return records.evolve(self._node, source_files=files)
 
     @property
     def _span(self) -> SourceSpan:

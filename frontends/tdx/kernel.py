@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Blob, KconfigFragment, KconfigOption
 from tdxc.ir import Kernel as KernelNode
@@ -18,7 +18,7 @@ from tdx._source import Source, read_file
 _BARE_VALUE = re.compile(r'[ymn]|-?[0-9]+|0x[0-9A-Fa-f]+|".*"')
 
 
-@attrs.frozen
+@records.frozen
 class Kernel:
     """A kernel as a recipe describes it; made by :meth:`tdx`, assigned to ``image.kernel``."""
 
@@ -66,8 +66,8 @@ class Kernel:
         """The IR node, with its files read; raises E_PATH, E_LIMIT or E_ENCODING."""
         node = self._node
         if self._config_file is not None:
-            node = attrs.evolve(node, config_file=Blob.of(self._read(root, self._config_file).data))
-        return attrs.evolve(node, fragments=tuple(self._fragment(root, path) for path in self._fragments))
+            node = records.evolve(node, config_file=Blob.of(self._read(root, self._config_file).data))
+        return records.evolve(node, fragments=tuple(self._fragment(root, path) for path in self._fragments))
 
     def _fragment(self, root: Path, path: str) -> KconfigFragment:
         source = self._read(root, path)

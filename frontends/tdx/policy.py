@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
+from tdxc import records
 from tdxc.ir import MutableRefPolicy, NetworkMode
 from tdxc.ir import Policy as PolicyNode
 
 from tdx._declare import describes, here
 
 
-@attrs.frozen(init=False)
+@records.frozen(init=False)
 class Policy:
     """Rules for ``image.set_policy``.
 

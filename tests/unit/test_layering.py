@@ -11,18 +11,19 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {"tdxc": "compiler/tdxc", "tdx": "frontends/tdx", "tdxc_emitters": "emitters/tdxc_emitters",
            "tdxc_runtime": "runtime/tdxc_runtime"}  # fmt: skip
 
-FOUNDATION = ("tdxc.diagnostics", "tdxc.ir", "tdxc.tree", "tdxc.quoting", "tdxc.grammar")
+FOUNDATION = ("tdxc.records", "tdxc.diagnostics", "tdxc.ir", "tdxc.tree", "tdxc.quoting", "tdxc.grammar")
 _BAKING = ("tdxc.driver", "tdxc.bake", "tdxc.baked", "tdxc_runtime")
 ANYTHING = ("tdxc", "tdx", "tdxc_emitters", "tdxc_runtime")
 
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "tdxc.diagnostics": (),
+    "tdxc.records": (),
+    "tdxc.diagnostics": ("tdxc.records",),
     "tdxc.diagnostic_texts": ("tdxc.diagnostics",),
     "tdxc.render": ("tdxc.diagnostics",),
-    "tdxc.ir": ("tdxc.diagnostics", "tdxc.ir"),
-    "tdxc.tree": ("tdxc.diagnostics",),
+    "tdxc.ir": ("tdxc.records", "tdxc.diagnostics", "tdxc.ir"),
+    "tdxc.tree": ("tdxc.records", "tdxc.diagnostics"),
     "tdxc.quoting": ("tdxc.diagnostics",),
-    "tdxc.grammar": ("tdxc.diagnostics", "tdxc.ir", "tdxc.grammar"),
+    "tdxc.grammar": ("tdxc.records", "tdxc.diagnostics", "tdxc.ir", "tdxc.grammar"),
     "tdxc.emission": FOUNDATION,
     "tdxc.passes": (*FOUNDATION, "tdxc.passes"),
     "tdxc.pipeline": (*FOUNDATION, "tdxc.passes"),

@@ -12,8 +12,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import UNKNOWN_SPAN, Code, DiagnosticError, Note, SourceSpan, nearest
 from tdxc.grammar.syntax import Grammar, SyntaxFault, quote
 from tdxc.ir import FirewallRule, PortRange, Protocol, Verdict
@@ -50,7 +49,7 @@ _PLAIN = re.compile(
 )
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class _Words:
     """The parts of a rule before their values are looked at, with the column of each value."""
 
@@ -141,16 +140,16 @@ def _parsed_words(text: str) -> _Words:
 
 def _with_child(words: _Words, child: Token | Tree[Token]) -> _Words:
     if isinstance(child, str):
-        return attrs.evolve(words, verdict=str(child))
+        return records.evolve(words, verdict=str(child))
     if child.data == "match":
         ports = tuple(_range(r) for p in child.children if not isinstance(p, str) for r in p.find_data("range"))
-        return attrs.evolve(words, protocol=str(child.children[0]), ports=ports)
+        return records.evolve(words, protocol=str(child.children[0]), ports=ports)
     keyword, value = (token for token in child.children if isinstance(token, str))
     name = str(child.data)
     if getattr(words, name) is not None:
         raise _BadValue(keyword.column or 1, f"a second {str(keyword).lower()!r}; a rule has at most one")
     at = (str(value), value.column or 1)
-    return attrs.evolve(words, source=at) if name == "source" else attrs.evolve(words, interface=at)
+    return records.evolve(words, source=at) if name == "source" else records.evolve(words, interface=at)
 
 
 def _range(tree: Tree[Token]) -> tuple[str, str, int]:

@@ -11,8 +11,7 @@ import enum
 import re
 from typing import TYPE_CHECKING
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 from tdxc.grammar.syntax import Grammar, SyntaxFault, quote
 
@@ -27,25 +26,25 @@ class IniDialect(enum.StrEnum):
     SYSTEMD = "systemd"
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class IniEntry:
     """``key=value``. An mkosi value that spans lines keeps them, stripped; an empty value resets a list setting."""
 
     key: str
     value: str
-    line: int = attrs.field(default=0, eq=False)
+    line: int = records.field(default=0, eq=False)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class IniSection:
     """Entries under one ``[name]`` header; a name may repeat."""
 
     name: str
     entries: tuple[IniEntry, ...] = ()
-    line: int = attrs.field(default=0, eq=False)
+    line: int = records.field(default=0, eq=False)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Ini:
     """A whole file, in its order."""
 

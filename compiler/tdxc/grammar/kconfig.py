@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import UNKNOWN_SPAN, Code, Diagnostic, DiagnosticError, SourceSpan
 from tdxc.grammar.syntax import Grammar, SyntaxFault, quote
 from tdxc.ir import KconfigOption
@@ -103,7 +102,7 @@ def _option(tokens: list[object], span: SourceSpan) -> KconfigOption | None:
 
 def _diagnostic(line: str, number: int, fault: SyntaxFault, at: SourceSpan, *, in_file: bool) -> Diagnostic:
     where = f"line {number}: " if not in_file else ""
-    span = attrs.evolve(at, column=fault.column) if in_file else at
+    span = records.evolve(at, column=fault.column) if in_file else at
     fix = "write 'CONFIG_NAME=value' without spaces, or '# CONFIG_NAME is not set'"
     if match := _FALSE_UNSET.fullmatch(line):
         fix = f"write '# CONFIG_{match[1]} is not set', with single spaces"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
+from tdxc import records
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -31,12 +31,12 @@ class SyntaxFault(Exception):  # noqa: N818 - a value that callers turn into a d
         super().__init__(f"found {found}, expected {one_of(expected)}" if expected else found)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Grammar:
     """A lark grammar: its files beside this module, and its terminals in words, in the order of messages."""
 
     files: tuple[str, ...]
-    words: Mapping[str, tuple[str, ...]] = attrs.field(hash=False, eq=False)
+    words: Mapping[str, tuple[str, ...]] = records.field(eq=False)
 
     def parse(self, text: str) -> Tree[Token]:
         """The syntax tree of ``text``; raises SyntaxFault at the first character that does not fit."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.blob import Blob
 from tdxc.ir.node import Node
 
@@ -24,7 +23,7 @@ class Architecture(enum.StrEnum):
     X86_64 = "x86-64"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Base(Node):
     """``debian/trixie`` and its like."""
 
@@ -46,7 +45,7 @@ KNOWN_BASES: tuple[Base, ...] = (
 )
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Suite(Node):
     """A further suite of the same mirror, such as ``trixie-backports`` or ``sid``.
 
@@ -58,7 +57,7 @@ class Suite(Node):
     priority: int = 100
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Repository(Node):
     """An extra package source (deb822 fields of sources.list(5)) with the key that signs it."""
 

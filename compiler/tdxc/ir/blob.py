@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 
-import attrs
+from tdxc import records
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Blob:
     """Content identified by SHA-256 (lowercase hex); ``data`` travels beside the JSON and is excluded from equality."""
 
     sha256: str
     size_bytes: int
-    data: bytes = attrs.field(eq=False, repr=False)
+    data: bytes = records.field(eq=False, repr=False)
 
     @classmethod
     def of(cls, data: bytes) -> Blob:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.node import Node
 
 DEFAULT_PRIORITY = 50
 """Where ``image.on_boot`` steps stand; the modules of the seeds use 10 (keys), 20 (disks) and 30 (secrets)."""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class BootStep(Node):
     """A step run by ``/usr/bin/runtime-init``: ``script`` is POSIX shell text.
 
@@ -25,7 +24,7 @@ class BootStep(Node):
     index: int = 0
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class OrderedStep(Node):
     """A boot step with its final drop-in name, ``PPPP-SS-name``, under ``/usr/lib/runtime-init.d``."""
 
@@ -34,7 +33,7 @@ class OrderedStep(Node):
     script: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class BootUnit(Node):
     """A unit (or a boot step) in boot order: ``after`` names what it waits for, ``level`` is how many stand before it.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.blob import Blob
 from tdxc.ir.node import Node
 
@@ -20,7 +19,7 @@ class ScriptPhase(enum.StrEnum):
     POSTOUTPUT = "postoutput"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Script(Node):
     """Shell text that runs in one phase of the build, inside the image unless the phase runs outside of it."""
 
@@ -29,7 +28,7 @@ class Script(Node):
     text: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class SourceFile(Node):
     """A file of a source folder: path relative to the folder, content, and whether it is executable."""
 
@@ -38,7 +37,7 @@ class SourceFile(Node):
     executable: bool = False
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Artifact(Node):
     """What a build puts into the image: ``source`` relative to the build's folder, ``dest`` absolute in the image."""
 
@@ -46,7 +45,7 @@ class Artifact(Node):
     dest: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class ScriptBuild(Node):
     """``Build.script``: any build system, by a shell script."""
 
@@ -58,7 +57,7 @@ class ScriptBuild(Node):
     environment: tuple[tuple[str, str], ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class EfiStub(Node):
     """A pinned systemd-boot-efi package for the UKI's stub; ``sha256`` (hex) is of the .deb file."""
 

@@ -13,8 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir.blob import Blob
 from tdxc.ir.image import AuthoredImage, ResolvedImage
@@ -81,7 +80,7 @@ def blobs_of(image: AuthoredImage | ResolvedImage) -> dict[str, bytes]:
     """All content that the image refers to, by SHA-256."""
     found: dict[str, bytes] = {}
     for node in walk(image):
-        for field in attrs.fields(type(node)):
+        for field in records.fields_of(type(node)):
             value = getattr(node, field.name)
             if isinstance(value, Blob):
                 found[value.sha256] = value.data
@@ -91,7 +90,7 @@ def blobs_of(image: AuthoredImage | ResolvedImage) -> dict[str, bytes]:
 def _node_data(node: Node) -> dict[str, Any]:
     """A node's fields that differ from their defaults. By hand, because cattrs generates code for each class first."""
     data = {}
-    for field in attrs.fields(type(node)):
+    for field in records.fields_of(type(node)):
         value = getattr(node, field.name)
         if field.eq and value != field.default:
             data[field.name] = _plain(value)
@@ -146,7 +145,7 @@ def _structure_blob(value: Any, _kind: type[Any]) -> Blob:
 def _attach(node: Any, blobs: Mapping[str, bytes]) -> Any:
     """Put content back into the blobs of a freshly decoded tree of nodes."""
     changes: dict[str, Any] = {}
-    for field in attrs.fields(type(node)):
+    for field in records.fields_of(type(node)):
         value = getattr(node, field.name)
         if isinstance(value, Blob):
             changes[field.name] = _with_content(value, blobs)
@@ -154,11 +153,11 @@ def _attach(node: Any, blobs: Mapping[str, bytes]) -> Any:
             changes[field.name] = _attach(value, blobs)
         elif isinstance(value, tuple) and value and isinstance(value[0], Node):
             changes[field.name] = tuple(_attach(item, blobs) for item in value)
-    return attrs.evolve(node, **changes) if changes else node
+    return records.evolve(node, **changes) if changes else node
 
 
 def _with_content(blob: Blob, blobs: Mapping[str, bytes]) -> Blob:
     data = blobs.get(blob.sha256)
     if data is None or hashlib.sha256(data).hexdigest() != blob.sha256:
         raise DiagnosticError.of(Code.E_VALUE, f"the content with SHA-256 {blob.sha256} is missing or damaged")
-    return attrs.evolve(blob, data=data)
+    return records.evolve(blob, data=data)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.node import Node
 
 
@@ -18,7 +17,7 @@ class DebloatKind(enum.StrEnum):
     MODULE = "module"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Debloat(Node):
     """What a recipe says; ``keep_*`` extend the computed keep-lists. None leaves ``enabled`` as it is."""
 
@@ -29,7 +28,7 @@ class Debloat(Node):
     keep_modules: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class KeepDecision(Node):
     """``name`` stays; ``reason`` is a sentence naming the line or rule that wanted it."""
 
@@ -38,7 +37,7 @@ class KeepDecision(Node):
     reason: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class RemoveDecision(Node):
     """``name`` (a path, a glob, or a unit) goes; ``reason`` says by which rule."""
 
@@ -47,7 +46,7 @@ class RemoveDecision(Node):
     reason: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class ResolvedDebloat(Node):
     """The decisions, sorted by kind and name. When not ``enabled`` both lists are empty."""
 

@@ -12,8 +12,7 @@ import enum
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import UNKNOWN_SPAN, SourceSpan
 from tdxc.ir.blob import Blob
 from tdxc.ir.node import Node
@@ -30,7 +29,7 @@ class ChangeKind(enum.StrEnum):
     CHANGED = "~"
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Change:
     """One difference; ``before`` and ``after`` are printable, empty where the declaration does not exist."""
 
@@ -50,7 +49,7 @@ class Change:
 
 def diff_nodes(before: Node, after: Node, place: str = "") -> Iterator[Change]:
     """All differences of two nodes of one class, in field order."""
-    for field in attrs.fields(type(after)):
+    for field in records.fields_of(type(after)):
         if field.eq:
             where = f"{place}.{field.name}" if place else field.name
             yield from _diff_values(getattr(before, field.name), getattr(after, field.name), where, after.span)
@@ -101,7 +100,7 @@ def _by_identity(items: tuple[Any, ...]) -> dict[str, Any]:
 
 def _identity(item: Any) -> str:
     if isinstance(item, Node):
-        names = {field.name for field in attrs.fields(type(item))}
+        names = {field.name for field in records.fields_of(type(item))}
         for name in _IDENTITY:
             if name in names:
                 return str(getattr(item, name))
@@ -118,6 +117,6 @@ def _text(value: Any) -> str:
     if isinstance(value, enum.Enum):
         return str(value.value)
     if isinstance(value, Node):
-        shown = [f for f in attrs.fields(type(value)) if f.eq and getattr(value, f.name) != f.default]
+        shown = [f for f in records.fields_of(type(value)) if f.eq and getattr(value, f.name) != f.default]
         return " ".join(f"{field.name}={_text(getattr(value, field.name))}" for field in shown)
     return repr(value) if isinstance(value, str) else str(value)

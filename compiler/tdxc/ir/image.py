@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.base import Base, Repository, Suite
 from tdxc.ir.boot import BootStep, BootUnit, OrderedStep
 from tdxc.ir.build import EfiStub, Script, ScriptBuild
@@ -19,21 +18,21 @@ from tdxc.ir.storage import Encryption, Partition
 from tdxc.ir.units import DropIn, RawUnit, Service, Unit
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Setting(Node):
     """A scalar setting of the image with the line that set it."""
 
     value: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class OutputTarget(Node):
     """A platform to make an artifact for: ``qemu``, ``azure`` or ``gcp``."""
 
     name: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Layer(Node):
     """A bag of declarations: the image itself, a profile's delta, or what a module adds.
 
@@ -77,7 +76,7 @@ class Layer(Node):
     module_names: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class ModuleUse(Node):
     """A module applied to a layer: its class name and everything it declared, until expand-modules flattens it."""
 
@@ -85,7 +84,7 @@ class ModuleUse(Node):
     layer: Layer
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Profile(Node):
     """A named delta over the image."""
 
@@ -93,7 +92,7 @@ class Profile(Node):
     layer: Layer
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class AuthoredImage(Node):
     """What a recipe says. ``mirror`` and ``snapshot`` are empty when the recipe declares none."""
 
@@ -107,7 +106,7 @@ class AuthoredImage(Node):
     profiles: tuple[Profile, ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Reproducibility(Node):
     """Inputs that make two builds equal: ``source_date_epoch`` in seconds since 1970, ``seed`` a UUID for mkosi."""
 
@@ -116,7 +115,7 @@ class Reproducibility(Node):
     seed: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class ResolvedImage(Node):
     """One variant of the image (base, or base with profiles) with every default explicit and every order decided.
 
@@ -169,7 +168,7 @@ class ResolvedImage(Node):
     modules: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class CompiledImage(Node):
     """What the emitters write: the base image and, for a tree with profiles, one full variant per profile."""
 
@@ -180,12 +179,12 @@ class CompiledImage(Node):
 def merge_layers(base: Layer, delta: Layer) -> Layer:
     """Lay ``delta`` over ``base``: tuples are concatenated, declarations that both set are merged, scalars replaced."""
     merged: dict[str, Any] = {}
-    for field in attrs.fields(Layer):
+    for field in records.fields_of(Layer):
         if not field.eq:
             continue
         below, above = getattr(base, field.name), getattr(delta, field.name)
         merged[field.name] = _merge_value(below, above)
-    return attrs.evolve(base, **merged)
+    return records.evolve(base, **merged)
 
 
 def _merge_value(below: Any, above: Any) -> Any:
@@ -196,8 +195,8 @@ def _merge_value(below: Any, above: Any) -> Any:
     if isinstance(above, Network | Debloat):
         fields = {
             f.name: _merge_value(getattr(below, f.name), getattr(above, f.name))
-            for f in attrs.fields(type(above))
+            for f in records.fields_of(type(above))
             if f.eq
         }
-        return attrs.evolve(above, **fields)
+        return records.evolve(above, **fields)
     return above

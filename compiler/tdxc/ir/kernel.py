@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.blob import Blob
 from tdxc.ir.node import Node
 
@@ -17,7 +16,7 @@ class KernelSource(enum.StrEnum):
     SOURCE = "source"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class KconfigOption(Node):
     """One kernel option without its ``CONFIG_`` prefix.
 
@@ -29,7 +28,7 @@ class KconfigOption(Node):
     value: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class KconfigFragment(Node):
     """A fragment file as the recipe gives it; ``source`` names the file, relative to the recipe."""
 
@@ -38,7 +37,7 @@ class KconfigFragment(Node):
     source: str = ""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Kernel(Node):
     """The kernel as a recipe asks for it. ``version`` or ``config_file`` ask for a build from source."""
 
@@ -50,14 +49,14 @@ class Kernel(Node):
     fragments: tuple[KconfigFragment, ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class KernelArgument(Node):
     """One word of the kernel command line, in its final order."""
 
     text: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class ResolvedKernel(Node):
     """The kernel with every default explicit.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.node import Node
 
 
@@ -34,7 +33,7 @@ class Protocol(enum.StrEnum):
     ICMP = "icmp"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class PortRange(Node):
     """Destination ports ``first`` to ``last``, both included."""
 
@@ -42,7 +41,7 @@ class PortRange(Node):
     last: int
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class FirewallRuleText(Node):
     """A rule as the recipe spells it, such as ``ACCEPT udp 30303 from 10.0.0.0/8``.
 
@@ -54,7 +53,7 @@ class FirewallRuleText(Node):
     layer: str = ""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class FirewallRule(Node):
     """A parsed rule on incoming packets; empty ``ports`` means any, empty ``source`` means from anywhere."""
 
@@ -65,7 +64,7 @@ class FirewallRule(Node):
     interface: str = ""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Network(Node):
     """What a recipe declares; None leaves the value of the base layer (or the default) as it is."""
 
@@ -75,7 +74,7 @@ class Network(Node):
     resolver: bool | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class ResolvedNetwork(Node):
     """Every default explicit. ``rules`` is None when the recipe declares no firewall."""
 
@@ -85,7 +84,7 @@ class ResolvedNetwork(Node):
     rules: tuple[FirewallRule, ...] | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Ssh(Node):
     """An SSH server; ``key_delivery`` is ``file`` (``authorized_keys`` in the image) or ``http`` (posted at boot)."""
 

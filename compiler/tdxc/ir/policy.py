@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.node import Node
 
 
@@ -24,7 +23,7 @@ class NetworkMode(enum.StrEnum):
     OFFLINE = "offline"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Policy(Node):
     """Rules that a recipe sets for its own bakes."""
 

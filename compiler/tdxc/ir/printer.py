@@ -13,8 +13,7 @@ import enum
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.blob import Blob
 from tdxc.ir.node import Node
 
@@ -26,7 +25,7 @@ def print_ir(node: Node) -> str:
 
 def _lines(node: Node, indent: str) -> Iterator[str]:
     yield f"{indent}{type(node).__name__}"
-    for field in attrs.fields(type(node)):
+    for field in records.fields_of(type(node)):
         value = getattr(node, field.name)
         if field.eq and value != field.default:
             yield from _field_lines(field.name, value, indent + "  ")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NewType
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.blob import Blob
 from tdxc.ir.node import Node
 
@@ -13,14 +12,14 @@ CanonicalJson = NewType("CanonicalJson", str)
 """A JSON text with sorted keys, no spaces and no floats: a frozen, comparable mapping."""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Package(Node):
     """A package by APT's (or apk's) name, optionally ``name=version`` or ``name/suite``."""
 
     name: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class File(Node):
     """A regular file; ``mode`` holds permission bits, ``owner`` and ``group`` are names inside the image."""
 
@@ -31,7 +30,7 @@ class File(Node):
     group: str = "root"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Template(Node):
     """A jinja2 template that render-templates turns into a :class:`File`; ``source`` names its file or is empty."""
 
@@ -44,7 +43,7 @@ class Template(Node):
     group: str = "root"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Directory(Node):
     """A directory that exists in the image even when nothing is in it."""
 
@@ -54,7 +53,7 @@ class Directory(Node):
     group: str = "root"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Symlink(Node):
     """A symbolic link; ``target`` is written as given."""
 
@@ -62,7 +61,7 @@ class Symlink(Node):
     target: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Group(Node):
     """A group; ``gid`` is None until the assign-ids pass gives it one."""
 
@@ -70,7 +69,7 @@ class Group(Node):
     gid: int | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class User(Node):
     """A user; ``uid`` is None until assign-ids; ``group`` is the primary group's name (the user's own when empty)."""
 

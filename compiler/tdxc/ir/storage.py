@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.node import Node
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Partition(Node):
     """A partition of the image's own disk, mounted at ``mount_point``."""
 
@@ -18,7 +17,7 @@ class Partition(Node):
     verity: bool = False
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Encryption(Node):
     """How data partitions are encrypted."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
-
+from tdxc import records
 from tdxc.ir.node import Node
 
 
@@ -26,7 +25,7 @@ class Hardening(enum.StrEnum):
     NONE = "none"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Directive(Node):
     """One ``Key=value`` line; ``value`` is the text as it stands in the file, quoting done, without newline."""
 
@@ -34,7 +33,7 @@ class Directive(Node):
     value: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Section(Node):
     """An ordered multi-map of directives under ``[name]``: keys may repeat, and their order has meaning."""
 
@@ -42,7 +41,7 @@ class Section(Node):
     directives: tuple[Directive, ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class EnvironmentVariable(Node):
     """``name=value`` in a service's environment. Never a secret: units are world-readable and measured."""
 
@@ -50,7 +49,7 @@ class EnvironmentVariable(Node):
     value: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Service(Node):
     """A service as a recipe declares it; the lower-image pass turns it into a :class:`Unit`.
 
@@ -102,7 +101,7 @@ class Service(Node):
     early: bool = False
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class RawUnit(Node):
     """A unit given by its sections, of any kind; ``name`` includes the suffix."""
 
@@ -113,7 +112,7 @@ class RawUnit(Node):
     early: bool = False
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class SandboxNeeds(Node):
     """What a service declared about itself, from which the hardening pass derives its sandbox."""
 
@@ -126,7 +125,7 @@ class SandboxNeeds(Node):
     overrides: tuple[Directive, ...] = ()
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class Unit(Node):
     """A unit file as it will stand in ``/usr/lib/systemd/system``.
 
@@ -153,7 +152,7 @@ class Unit(Node):
         return tuple(d.value for s in self.sections if s.name == section for d in s.directives if d.key == key)
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@records.frozen(kw_only=True)
 class DropIn(Node):
     """A drop-in file for a unit that a package brings: ``/usr/lib/systemd/system/UNIT.d/NAME.conf``."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, Note, SourceSpan
 
 LOCK_VERSION = 1
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class LockFile:
     """``recipe_digest`` is the SHA-256 of the authored IR; ``tools`` are name and version pairs, sorted by name."""
 

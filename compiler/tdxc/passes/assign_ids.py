@@ -14,8 +14,7 @@ from __future__ import annotations
 import hashlib
 from typing import ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
 from tdxc.ir import AuthoredImage, Group, Layer, Node, User
 from tdxc.passes.base import PassContext
@@ -25,19 +24,13 @@ SYSTEM_IDS = range(600, 900)
 NORMAL_IDS = range(5000, 6000)
 
 
-@attrs.define
 class _Ids:
     """Ids given so far: by name, and who has each number."""
 
-    kind: str
-    static: dict[str, int]
-    by_name: dict[str, int] = attrs.field(factory=dict)
-    owners: dict[int, tuple[str, Node | None]] = attrs.field(factory=dict)
-
-    def __attrs_post_init__(self) -> None:
-        for name, number in self.static.items():
-            self.by_name[name] = number
-            self.owners[number] = (name, None)
+    def __init__(self, kind: str, static: dict[str, int]) -> None:
+        self.kind = kind
+        self.by_name = dict(static)
+        self.owners: dict[int, tuple[str, Node | None]] = {number: (name, None) for name, number in static.items()}
 
     def claim(self, name: str, number: int, node: Node, sink: DiagnosticSink) -> None:
         """Give ``name`` the id that the recipe says; a clash is an error with both places."""
@@ -84,9 +77,10 @@ class AssignIds:
         users, groups = _Ids(kind="user", static=STATIC_USERS), _Ids(kind="group", static=STATIC_GROUPS)
         layer = _assigned(image.layer, users, groups, ctx.sink)
         profiles = tuple(
-            attrs.evolve(profile, layer=_assigned(profile.layer, users, groups, ctx.sink)) for profile in image.profiles
+            records.evolve(profile, layer=_assigned(profile.layer, users, groups, ctx.sink))
+            for profile in image.profiles
         )
-        return attrs.evolve(image, layer=layer, profiles=profiles)
+        return records.evolve(image, layer=layer, profiles=profiles)
 
 
 def _assigned(layer: Layer, users: _Ids, groups: _Ids, sink: DiagnosticSink) -> Layer:
@@ -104,10 +98,10 @@ def _assigned(layer: Layer, users: _Ids, groups: _Ids, sink: DiagnosticSink) -> 
     for group in sorted((*layer.groups, *own), key=_name):
         groups.derive(group.name, SYSTEM_IDS, group, users.by_name.get(group.name))
     _check_room(layer, users, groups, sink)
-    return attrs.evolve(
+    return records.evolve(
         layer,
         users=tuple(_with_ids(user, users) for user in layer.users),
-        groups=tuple(attrs.evolve(group, gid=groups.by_name[group.name]) for group in (*layer.groups, *own)),
+        groups=tuple(records.evolve(group, gid=groups.by_name[group.name]) for group in (*layer.groups, *own)),
     )
 
 
@@ -120,7 +114,7 @@ def _range(user: User) -> range:
 
 
 def _with_ids(user: User, users: _Ids) -> User:
-    return attrs.evolve(user, uid=users.by_name[user.name], group=user.group or user.name)
+    return records.evolve(user, uid=users.by_name[user.name], group=user.group or user.name)
 
 
 def _own_groups(layer: Layer) -> tuple[Group, ...]:

@@ -16,8 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.ir import (
     Debloat,
     DebloatKind,
@@ -62,7 +61,7 @@ class DebloatImage:
         authored = image.authored_debloat
         span = authored.span if authored.span.line else image.span
         if authored.enabled is False:
-            return attrs.evolve(image, debloat=ResolvedDebloat(span=span, enabled=False))
+            return records.evolve(image, debloat=ResolvedDebloat(span=span, enabled=False))
         decided = ResolvedDebloat(
             span=span,
             cause="debloat: on by default" if authored.enabled is None else "",
@@ -70,7 +69,7 @@ class DebloatImage:
             keep=_sorted_keeps(_keeps(image)),
             remove=tuple(sorted(_removals(image), key=lambda decision: (decision.kind.value, decision.name))),
         )
-        return attrs.evolve(image, debloat=decided)
+        return records.evolve(image, debloat=decided)
 
 
 def _removals(image: ResolvedImage) -> Iterator[RemoveDecision]:

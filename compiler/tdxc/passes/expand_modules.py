@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
 from tdxc.ir import AuthoredImage, Debloat, Layer, ModuleUse, Network, Node, Profile, merge_layers
 from tdxc.passes.base import PassContext
@@ -31,12 +30,12 @@ class ExpandModules:
         """The image without ModuleUse nodes; profiles lose what the image itself declares alike."""
         layer = _without_repetitions(_flat(image.layer, ctx.sink))
         profiles = tuple(_profile(profile, layer, ctx.sink) for profile in image.profiles)
-        return attrs.evolve(image, layer=layer, profiles=profiles)
+        return records.evolve(image, layer=layer, profiles=profiles)
 
 
 def _profile(profile: Profile, base: Layer, sink: DiagnosticSink) -> Profile:
     layer = _without_repetitions(_flat(profile.layer, sink), base)
-    return attrs.evolve(profile, layer=_with_rule_layer(layer, profile.name))
+    return records.evolve(profile, layer=_with_rule_layer(layer, profile.name))
 
 
 def _flat(layer: Layer, sink: DiagnosticSink) -> Layer:
@@ -49,9 +48,9 @@ def _flat(layer: Layer, sink: DiagnosticSink) -> Layer:
         for conflict in _scalar_conflicts(below, expanded, layer):
             _report(conflict, sink)
         below = merge_layers(below, expanded)
-    merged = merge_layers(below, attrs.evolve(layer, modules=(), module_names=()))
+    merged = merge_layers(below, records.evolve(layer, modules=(), module_names=()))
     names = (*layer.module_names, *below.module_names)
-    return attrs.evolve(
+    return records.evolve(
         merged,
         modules=(),
         module_names=tuple(dict.fromkeys(names)),
@@ -64,24 +63,24 @@ def _flat(layer: Layer, sink: DiagnosticSink) -> Layer:
 def _expanded(use: ModuleUse, sink: DiagnosticSink) -> Layer:
     layer = _flat(use.layer, sink)
     changes: dict[str, Any] = {}
-    for field in attrs.fields(Layer):
+    for field in records.fields_of(Layer):
         value = getattr(layer, field.name)
         if isinstance(value, Node):
             changes[field.name] = _marked(value, use)
         elif isinstance(value, tuple):
             changes[field.name] = tuple(_marked(item, use) if isinstance(item, Node) else item for item in value)
     changes["module_names"] = (use.name, *layer.module_names)
-    return attrs.evolve(layer, **changes)
+    return records.evolve(layer, **changes)
 
 
 def _marked(node: Node, use: ModuleUse) -> Node:
     span = node.span if node.span.file else use.span
-    return attrs.evolve(node, span=span, cause=node.cause or f"module {use.name}")
+    return records.evolve(node, span=span, cause=node.cause or f"module {use.name}")
 
 
 def _scalar_conflicts(first: Layer, second: Layer, own: Layer) -> Iterator[tuple[str, Node, Node]]:
     """Scalars that two modules set to different values, unless the layer itself decides or they can be merged."""
-    for field in attrs.fields(Layer):
+    for field in records.fields_of(Layer):
         before, after = getattr(first, field.name), getattr(second, field.name)
         if not (field.eq and isinstance(before, Node) and isinstance(after, Node)):
             continue
@@ -105,11 +104,11 @@ def _without_repetitions(layer: Layer, base: Layer | None = None) -> Layer:
     for name in _REPEATABLE:
         known = set(getattr(base, name)) if base else set()
         changes[name] = tuple(node for node in dict.fromkeys(getattr(layer, name)) if node not in known)
-    return attrs.evolve(layer, **changes)
+    return records.evolve(layer, **changes)
 
 
 def _with_rule_layer(layer: Layer, profile: str) -> Layer:
     if layer.network is None or not layer.network.firewall_rules:
         return layer
-    rules = tuple(attrs.evolve(rule, layer=profile) for rule in layer.network.firewall_rules)
-    return attrs.evolve(layer, network=attrs.evolve(layer.network, firewall_rules=rules))
+    rules = tuple(records.evolve(rule, layer=profile) for rule in layer.network.firewall_rules)
+    return records.evolve(layer, network=records.evolve(layer.network, firewall_rules=rules))

@@ -20,9 +20,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
-import attrs
-
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError, nearest
 from tdxc.ir import Directive, Hardening, ResolvedImage, SandboxNeeds, Section, Unit
 from tdxc.passes.base import PassContext
@@ -53,7 +51,7 @@ class HardenServices:
     def run(self, image: ResolvedImage, ctx: PassContext) -> ResolvedImage:
         """Harden each service; bad capabilities, ports, devices and paths are reported and leave it as it was."""
         facts = ImageFacts.of(image)
-        return attrs.evolve(image, units=tuple(_harden_or_report(unit, facts, ctx) for unit in image.units))
+        return records.evolve(image, units=tuple(_harden_or_report(unit, facts, ctx) for unit in image.units))
 
 
 class ImageFacts(NamedTuple):
@@ -99,8 +97,8 @@ def harden(unit: Unit, facts: ImageFacts) -> Unit:
     service = next((section for section in unit.sections if section.name == "Service"), None)
     if service is None:
         raise DiagnosticError.of(Code.E_VALUE, f"service '{unit.name}' has no [Service] section", unit.span)
-    hardened = attrs.evolve(service, directives=_laid_over(service, rules, needs))
-    return attrs.evolve(unit, sections=tuple(hardened if s is service else s for s in unit.sections))
+    hardened = records.evolve(service, directives=_laid_over(service, rules, needs))
+    return records.evolve(unit, sections=tuple(hardened if s is service else s for s in unit.sections))
 
 
 def _laid_over(service: Section, rules: list[Rule], needs: SandboxNeeds) -> tuple[Directive, ...]:

@@ -18,8 +18,7 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, Note, nearest
 from tdxc.ir import (
     BootStep,
@@ -73,7 +72,7 @@ class InitPriority:
         if image.init == "systemd":
             units = tuple(wait_for_runtime_init(unit, image.boot_steps[0]) for unit in units)
             units = tuple(sorted((*units, runtime_init_unit(image.boot_steps)), key=lambda unit: unit.name))
-        return attrs.evolve(image, ordered_steps=steps, units=units)
+        return records.evolve(image, ordered_steps=steps, units=units)
 
 
 def _check_steps(steps: tuple[BootStep, ...], ctx: PassContext) -> bool:

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import attrs
-
+from tdxc import records
 from tdxc.grammar.kconfig import canonical_value, parse_kconfig
 from tdxc.ir import KconfigOption
 
@@ -42,7 +41,7 @@ def merge_options(*groups: Iterable[KconfigOption]) -> tuple[KconfigOption, ...]
             before = merged.get(option.name)
             if before is None or _strength(option) >= _strength(before):
                 value = canonical_value(option.value)
-                merged[option.name] = option if value == option.value else attrs.evolve(option, value=value)
+                merged[option.name] = option if value == option.value else records.evolve(option, value=value)
     return tuple(merged[name] for name in sorted(merged))
 
 

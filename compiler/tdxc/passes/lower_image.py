@@ -6,8 +6,7 @@ a default (kernel, firewall, sandbox, order) is left to the passes behind it.
 
 from __future__ import annotations
 
-import attrs
-
+from tdxc import records
 from tdxc.ir import (
     AuthoredImage,
     Base,
@@ -179,4 +178,4 @@ def _targets(layer: Layer, image: AuthoredImage) -> tuple[OutputTarget, ...]:
 
 def with_packages(image: ResolvedImage, *packages: Package) -> ResolvedImage:
     """The image with more packages, for passes whose output needs a program."""
-    return attrs.evolve(image, packages=unique_packages(image.packages + packages))
+    return records.evolve(image, packages=unique_packages(image.packages + packages))

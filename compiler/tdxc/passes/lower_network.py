@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, SourceSpan
 from tdxc.ir import (
     Blob,
@@ -90,7 +89,7 @@ def _with_backend(image: ResolvedImage, sink: DiagnosticSink) -> ResolvedImage:
             else "use backend 'udhcpc'",
         )
     backend = asked or (NetworkBackend.UDHCPC if image.init == BUSYBOX else NetworkBackend.NONE)
-    return attrs.evolve(image, network=attrs.evolve(image.network, backend=backend))
+    return records.evolve(image, network=records.evolve(image.network, backend=backend))
 
 
 # firewall
@@ -101,12 +100,12 @@ def _with_firewall(image: ResolvedImage, groups: tuple[RuleGroup, ...], sink: Di
     span = rules[0].span
     files = [_file(MAIN_PATH, MAIN, span, "lower-network: the image has firewall rules")]
     files += (_fragment(group) for group in groups)
-    image = attrs.evolve(image, network=attrs.evolve(image.network, rules=rules), files=_files(image, *files))
+    image = records.evolve(image, network=records.evolve(image.network, rules=rules), files=_files(image, *files))
     image = with_packages(image, _package("nftables", span, "loads the firewall ruleset"))
     if image.init == SYSTEMD:
         return _with_units(image, firewall_unit(span))
     if image.init == BUSYBOX:
-        return attrs.evolve(image, boot_steps=(firewall_step(span), *image.boot_steps))
+        return records.evolve(image, boot_steps=(firewall_step(span), *image.boot_steps))
     sink.add(
         Code.E_UNSUPPORTED,
         f"firewall rules are loaded by systemd or BusyBox; '{image.init}' is neither",
@@ -138,20 +137,20 @@ def _with_networkd(image: ResolvedImage) -> ResolvedImage:
         _link(f"{image.default_target}.wants", NETWORKD, span),
         _link("network-online.target.wants", WAIT_ONLINE, span),
     )
-    image = attrs.evolve(image, files=_files(image, config), symlinks=_symlinks(image, *links))
+    image = records.evolve(image, files=_files(image, config), symlinks=_symlinks(image, *links))
     if image.network.rules is None:
         return image
     cause = "lower-network: no network without the firewall"
     directives = tuple(Directive(span=span, cause=cause, key=key, value=FIREWALL_UNIT) for key in ("Requires", "After"))
     section = Section(span=span, cause=cause, name="Unit", directives=directives)
     drop_in = DropIn(span=span, cause=cause, unit=NETWORKD, name="10-firewall", sections=(section,))
-    return attrs.evolve(image, drop_ins=(*image.drop_ins, drop_in))
+    return records.evolve(image, drop_ins=(*image.drop_ins, drop_in))
 
 
 def _with_udhcpc(image: ResolvedImage) -> ResolvedImage:
     span = image.network.span
     script = _file(UDHCPC_SCRIPT_PATH, UDHCPC_SCRIPT, span, "lower-network: addresses by udhcpc", mode=0o755)
-    image = attrs.evolve(image, files=_files(image, script))
+    image = records.evolve(image, files=_files(image, script))
     if image.base.distribution.value != "alpine":
         image = with_packages(
             image,
@@ -160,11 +159,11 @@ def _with_udhcpc(image: ResolvedImage) -> ResolvedImage:
         )
     if image.init == SYSTEMD:
         link = _file(UDHCPC_LINK_PATH, UDHCPC_LINK, span, "lower-network: udhcpc needs names that do not change")
-        image = attrs.evolve(image, files=_files(image, link))
+        image = records.evolve(image, files=_files(image, link))
         return _with_units(image, udhcpc_unit(span, firewall=image.network.rules is not None))
     place = 1 if image.network.rules is not None else 0
     steps = (*image.boot_steps[:place], udhcpc_step(span), *image.boot_steps[place:])
-    return attrs.evolve(image, boot_steps=steps)
+    return records.evolve(image, boot_steps=steps)
 
 
 def _with_resolver(image: ResolvedImage, sink: DiagnosticSink) -> ResolvedImage:
@@ -180,7 +179,7 @@ def _with_resolver(image: ResolvedImage, sink: DiagnosticSink) -> ResolvedImage:
         )
         return image
     image = with_packages(image, _package("systemd-resolved", span, "the recipe asks for a resolver"))
-    return attrs.evolve(image, symlinks=_symlinks(image, _link(f"{image.default_target}.wants", RESOLVED, span)))
+    return records.evolve(image, symlinks=_symlinks(image, _link(f"{image.default_target}.wants", RESOLVED, span)))
 
 
 # pieces
@@ -213,4 +212,4 @@ def _symlinks(image: ResolvedImage, *links: Symlink) -> tuple[Symlink, ...]:
 def _with_units(image: ResolvedImage, *units: Unit) -> ResolvedImage:
     own = {unit.name for unit in image.units}
     added = (unit for unit in units if unit.name not in own)
-    return attrs.evolve(image, units=tuple(sorted((*image.units, *added), key=lambda unit: unit.name)))
+    return records.evolve(image, units=tuple(sorted((*image.units, *added), key=lambda unit: unit.name)))

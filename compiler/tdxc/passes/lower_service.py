@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import attrs
-
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import SourceSpan
 from tdxc.ir import Directive, SandboxNeeds, Section, Service, Unit
 
@@ -88,7 +86,7 @@ def append_sections(sections: tuple[Section, ...], extra: tuple[Section, ...]) -
     merged = {section.name: section for section in sections}
     for section in extra:
         known = merged.get(section.name)
-        joined = section if known is None else attrs.evolve(known, directives=known.directives + section.directives)
+        joined = section if known is None else records.evolve(known, directives=known.directives + section.directives)
         merged[section.name] = joined
     return tuple(merged.values())
 

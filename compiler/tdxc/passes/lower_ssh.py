@@ -11,8 +11,7 @@ import binascii
 import re
 from typing import ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
 from tdxc.ir import (
     Blob,
@@ -62,16 +61,16 @@ class LowerSsh:
             _check_key(key, index, ssh, ctx.sink)
         _warn(image, ssh, ctx.sink)
         image = with_packages(image, Package(span=ssh.span, cause=_CAUSE, name=_package(image)))
-        image = attrs.evolve(
+        image = records.evolve(
             image,
             files=tuple(sorted((*image.files, *_keys_file(image, ssh)), key=lambda file: file.path)),
             directories=tuple(sorted((*image.directories, *_folders(image, ssh)), key=lambda folder: folder.path)),
         )
         if image.init == "systemd":
             units = () if any(unit.name == SSH_UNIT for unit in image.units) else (_unit(image, ssh),)
-            return attrs.evolve(image, units=tuple(sorted((*image.units, *units), key=lambda unit: unit.name)))
+            return records.evolve(image, units=tuple(sorted((*image.units, *units), key=lambda unit: unit.name)))
         step = BootStep(span=ssh.span, cause=_CAUSE, name="ssh", script=" ".join(_command(ssh)), priority=9000)
-        return attrs.evolve(image, boot_steps=(*image.boot_steps, step))
+        return records.evolve(image, boot_steps=(*image.boot_steps, step))
 
 
 def _refuse_http(ssh: Ssh, sink: DiagnosticSink) -> None:

@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-import attrs
-
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticSink, Note
 from tdxc.grammar import format_size
 from tdxc.ir import Directive, Partition, ResolvedImage, Section, Unit
@@ -51,12 +49,12 @@ class LowerStorage:
         own = {unit.name for unit in image.units}
         added = (unit for name, unit in units.items() if name not in own)
         merged = tuple(sorted((*image.units, *added), key=lambda unit: unit.name))
-        return attrs.evolve(image, partitions=partitions, units=merged)
+        return records.evolve(image, partitions=partitions, units=merged)
 
 
 def _labelled(partition: Partition) -> Partition:
     label = partition.label or partition.mount_point.strip("/").replace("/", "-") or "root"
-    return attrs.evolve(partition, label=label)
+    return records.evolve(partition, label=label)
 
 
 def _check_partitions(partitions: tuple[Partition, ...]) -> Iterator[Diagnostic]:

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, TypeVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Blob, File, Group, ResolvedImage, User
 from tdxc.passes.base import PassContext
@@ -53,7 +52,7 @@ class LowerUsers:
                 ctx.sink.extend(error.diagnostics)
         own = {file.path for file in image.files}
         merged = sorted((*image.files, *(f for f in files if f.path not in own)), key=lambda file: file.path)
-        return attrs.evolve(image, users=users, groups=groups, files=tuple(merged))
+        return records.evolve(image, users=users, groups=groups, files=tuple(merged))
 
 
 def _unique(accounts: Iterable[AccountT]) -> tuple[AccountT, ...]:

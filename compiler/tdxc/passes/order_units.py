@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, Note, SourceSpan, nearest
 from tdxc.ir import BootUnit, Directive, ResolvedImage, Section, Unit
 from tdxc.passes.base import PassContext
@@ -54,7 +53,7 @@ class OrderUnits:
         units = [_with_links(_with_network(unit), image.default_target, triggered) for unit in image.units]
         if image.default_target == MINIMAL_TARGET and all(unit.name != MINIMAL_TARGET for unit in units):
             units.append(minimal_target(image.span))
-        image = attrs.evolve(image, units=tuple(sorted(units, key=lambda unit: unit.name)))
+        image = records.evolve(image, units=tuple(sorted(units, key=lambda unit: unit.name)))
         names = _existing(image)
         _check_default_target(image, names, ctx)
         _check_references(image, names, ctx)
@@ -65,7 +64,7 @@ class OrderUnits:
             _report_cycle(cycle, ctx)
         if ctx.sink.has_errors:
             return image
-        return attrs.evolve(image, boot_order=_order(image, graph))
+        return records.evolve(image, boot_order=_order(image, graph))
 
 
 def _plain_order(image: ResolvedImage, ctx: PassContext) -> ResolvedImage:
@@ -74,7 +73,7 @@ def _plain_order(image: ResolvedImage, ctx: PassContext) -> ResolvedImage:
     graph = {name: {other: wait for other, wait in every[name].items() if other in own} for name in sorted(own)}
     for cycle in find_cycles(graph):
         _report_cycle(cycle, ctx)
-    return image if ctx.sink.has_errors else attrs.evolve(image, boot_order=_order(image, graph))
+    return image if ctx.sink.has_errors else records.evolve(image, boot_order=_order(image, graph))
 
 
 def boot_order(image: ResolvedImage) -> tuple[BootUnit, ...]:
@@ -118,14 +117,14 @@ def _with_links(unit: Unit, default_target: str, triggered: frozenset[str]) -> U
         key: tuple(w for d in install if d.key == key for w in d.value.split()) for key in ("WantedBy", "RequiredBy")
     }
     aliases = tuple(w for d in install if d.key == "Alias" for w in d.value.split())
-    unit = attrs.evolve(unit, sections=sections, aliases=(*unit.aliases, *aliases))
+    unit = records.evolve(unit, sections=sections, aliases=(*unit.aliases, *aliases))
     if not unit.enabled:
-        return attrs.evolve(unit, wanted_by=(), required_by=())
+        return records.evolve(unit, wanted_by=(), required_by=())
     wanted_by = unit.wanted_by or said["WantedBy"]
     required_by = unit.required_by or said["RequiredBy"]
     if not wanted_by and not required_by:
         wanted_by = _default_wanted_by(unit, default_target, triggered)
-    return attrs.evolve(
+    return records.evolve(
         unit, wanted_by=_booted(wanted_by, default_target), required_by=_booted(required_by, default_target)
     )
 

@@ -10,8 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticSink, SourceSpan, nearest
 from tdxc.ir import AuthoredImage, Blob, File, Layer, Template
 from tdxc.passes.base import PassContext
@@ -39,15 +38,15 @@ class RenderTemplates:
 
     def run(self, image: AuthoredImage, ctx: PassContext) -> AuthoredImage:
         """The image with files instead of templates."""
-        profiles = tuple(attrs.evolve(p, layer=_rendered(p.layer, ctx.sink)) for p in image.profiles)
-        return attrs.evolve(image, layer=_rendered(image.layer, ctx.sink), profiles=profiles)
+        profiles = tuple(records.evolve(p, layer=_rendered(p.layer, ctx.sink)) for p in image.profiles)
+        return records.evolve(image, layer=_rendered(image.layer, ctx.sink), profiles=profiles)
 
 
 def _rendered(layer: Layer, sink: DiagnosticSink) -> Layer:
     if not layer.templates:
         return layer
     files = tuple(file for template in layer.templates if (file := _file(template, sink)) is not None)
-    return attrs.evolve(layer, files=layer.files + files, templates=())
+    return records.evolve(layer, files=layer.files + files, templates=())
 
 
 def _file(template: Template, sink: DiagnosticSink) -> File | None:

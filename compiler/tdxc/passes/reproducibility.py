@@ -10,8 +10,7 @@ from __future__ import annotations
 import uuid
 from typing import ClassVar
 
-import attrs
-
+from tdxc import records
 from tdxc.ir import ResolvedImage
 from tdxc.passes.base import PassContext
 
@@ -35,14 +34,14 @@ class MakeReproducible:
         chosen = image.reproducibility
         if not chosen.enabled:
             return image
-        fixed = attrs.evolve(
+        fixed = records.evolve(
             chosen,
             span=chosen.span if chosen.span.line else image.span,
             cause="reproducibility: two bakes of one recipe give the same bytes",
             source_date_epoch=SOURCE_DATE_EPOCH,
             seed=image_seed(image.name),
         )
-        return attrs.evolve(image, reproducibility=fixed)
+        return records.evolve(image, reproducibility=fixed)
 
 
 def image_seed(name: str) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import attrs
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note
 from tdxc.grammar import check_option, parse_kconfig, print_option
 from tdxc.ir import (
@@ -81,7 +80,7 @@ class ResolveKernel:
             options=options,
             fragments=fragments,
         )
-        image = attrs.evolve(image, kernel=resolved, suites=_suites(image, package))
+        image = records.evolve(image, kernel=resolved, suites=_suites(image, package))
         return with_packages(image, package)
 
 
@@ -145,7 +144,7 @@ def _options(
     """The merged options, and the fragments they come from in the order of their numbers."""
     features = [(feature, node) for feature, node in wanted_features(image) if feature.fragment]
     builtin = [
-        attrs.evolve(option, span=node.span, cause=f"kernel feature '{feature.name}': {feature.reason}")
+        records.evolve(option, span=node.span, cause=f"kernel feature '{feature.name}': {feature.reason}")
         for feature, node in features
         for option in fragment_options(feature.fragment)
     ]
@@ -163,7 +162,7 @@ def _options(
     ]
     kernel = image.authored_kernel
     for number, fragment in enumerate(kernel.fragments, start=FIRST_GIVEN):
-        fragments.append(attrs.evolve(fragment, name=f"{number}-{fragment.name}"))
+        fragments.append(records.evolve(fragment, name=f"{number}-{fragment.name}"))
     if kernel.config:
         text = "".join(f"{print_option(option)}\n" for option in merge_options(kernel.config))
         cause = "the options of config="

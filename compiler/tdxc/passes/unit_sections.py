@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
-
+from tdxc import records
 from tdxc.ir import Directive, Section, Unit
 
 
@@ -17,10 +16,10 @@ def with_directives(unit: Unit, section: str, directives: Iterable[Directive]) -
     places = [index for index, known in enumerate(unit.sections) if known.name == section]
     if not places:
         front = Section(span=unit.span, cause=added[0].cause, name=section, directives=added)
-        return attrs.evolve(unit, sections=(front, *unit.sections))
+        return records.evolve(unit, sections=(front, *unit.sections))
     last = unit.sections[places[-1]]
-    grown = attrs.evolve(last, directives=last.directives + added)
-    return attrs.evolve(unit, sections=(*unit.sections[: places[-1]], grown, *unit.sections[places[-1] + 1 :]))
+    grown = records.evolve(last, directives=last.directives + added)
+    return records.evolve(unit, sections=(*unit.sections[: places[-1]], grown, *unit.sections[places[-1] + 1 :]))
 
 
 def words(unit: Unit, section: str, key: str) -> tuple[str, ...]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import attrs
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
 _ESCAPES = {
@@ -21,7 +20,7 @@ _ESCAPES = {
 _HEX_LENGTHS = {"x": 2, "u": 4, "U": 8}
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Command:
     """One command: ``words`` in shell syntax, and whether its failure is to be ignored."""
 

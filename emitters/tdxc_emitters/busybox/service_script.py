@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-import attrs
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Directive, Unit
 
@@ -39,7 +38,7 @@ _SERVICE_KEYS = frozenset(
 _UNITS_OF_TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 
 
-@attrs.frozen
+@records.frozen
 class _Reader:
     """The directives of one section of a unit, by key."""
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import attrs
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 from tdxc.tree import Entry, FileTree, Origin, TreeDirectory, TreeFile
 
@@ -45,12 +44,12 @@ def _settings(base: MkosiProject, variant: MkosiProject) -> Iterator[MkosiSettin
                 yield setting
         elif (added := _added(below, setting)) is not None:
             if added:
-                yield attrs.evolve(setting, values=added)
+                yield records.evolve(setting, values=added)
         else:
-            yield attrs.evolve(setting, reset=True)
+            yield records.evolve(setting, reset=True)
     for setting in base.settings:
         if variant.setting(setting.key) is None:
-            yield attrs.evolve(setting, values=() if setting.is_list else ("",), reset=setting.is_list)
+            yield records.evolve(setting, values=() if setting.is_list else ("",), reset=setting.is_list)
 
 
 def _added(below: MkosiSetting, above: MkosiSetting) -> tuple[str, ...] | None:
@@ -103,9 +102,9 @@ def _rules(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterator[
             continue
         entry = variant.files.entries.get(f"{EXTRA}{_path_of(rule)}")
         if rule.list == "modes" and isinstance(entry, TreeFile):
-            yield attrs.evolve(rule, line=f"{'0755' if entry.executable else '0644'} {_path_of(rule)}")
+            yield records.evolve(rule, line=f"{'0755' if entry.executable else '0644'} {_path_of(rule)}")
         elif rule.list == "owners" and isinstance(entry, TreeFile):
-            yield attrs.evolve(rule, line=f"root root {_path_of(rule)}")
+            yield records.evolve(rule, line=f"root root {_path_of(rule)}")
         elif rule.list != "modes":
             raise DiagnosticError.of(
                 Code.E_EMIT,

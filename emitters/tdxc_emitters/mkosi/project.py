@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
-import attrs
+from tdxc import records
 from tdxc.ir import Node
 from tdxc.tree import FileTree, Origin
 
@@ -52,7 +52,7 @@ _PHASE_SETTINGS = {
 }
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class MkosiSetting:
     """One setting. ``values`` are texts as they stand in the file; a scalar has exactly one.
 
@@ -66,10 +66,10 @@ class MkosiSetting:
     is_list: bool = False
     keeps_order: bool = False
     reset: bool = False
-    origin: Origin | None = attrs.field(default=None, eq=False)
+    origin: Origin | None = records.field(default=None, eq=False)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class PhaseScript:
     """A script of one phase. ``rank`` orders it within the phase and begins its file name.
 
@@ -89,8 +89,8 @@ class PhaseScript:
     shell: str = "bash"
     adds_up: bool = False
     turned_off_by: str = ""
-    attachments: FileTree = attrs.field(factory=FileTree)
-    origin: Origin | None = attrs.field(default=None, eq=False)
+    attachments: FileTree = records.field(factory=FileTree)
+    origin: Origin | None = records.field(default=None, eq=False)
 
     @property
     def path(self) -> str:
@@ -103,16 +103,16 @@ class PhaseScript:
         return "$layer" in self.body or "${layer}" in self.body
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Rule:
     """One line of ``rules/LIST``."""
 
     list: str
     line: str
-    origin: Origin | None = attrs.field(default=None, eq=False)
+    origin: Origin | None = records.field(default=None, eq=False)
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class MkosiProject:
     """Everything of one layer: settings in the order of the file, scripts, rules, and files that are copied as are."""
 
@@ -120,7 +120,7 @@ class MkosiProject:
     settings: tuple[MkosiSetting, ...] = ()
     scripts: tuple[PhaseScript, ...] = ()
     rules: tuple[Rule, ...] = ()
-    files: FileTree = attrs.field(factory=FileTree)
+    files: FileTree = records.field(factory=FileTree)
 
     def setting(self, key: str) -> MkosiSetting | None:
         """The setting of that key, if the layer has it."""

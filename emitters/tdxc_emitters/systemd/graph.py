@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from xml.sax.saxutils import escape
 
-import attrs
+from tdxc import records
 from tdxc.ir import BootUnit, ResolvedImage
 
 _CHARACTER = 7.25
@@ -30,7 +30,7 @@ _LEGEND = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class _Box:
     """A placed unit: left edge, vertical centre and width."""
 

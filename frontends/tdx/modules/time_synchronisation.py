@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+from tdxc import records
 
 from tdx import _values as v
 from tdx._declare import describes
@@ -11,7 +11,7 @@ from tdx.image import Image
 DEFAULT_SERVERS = ("0.debian.pool.ntp.org", "1.debian.pool.ntp.org")
 
 
-@attrs.frozen(init=False)
+@records.frozen(init=False)
 class TimeSynchronisation:
     """Keep the clock right with systemd-timesyncd; certificates and tokens are only as good as the clock.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import attrs
+from tdxc import records
 
 from tdx._declare import describes
 from tdx.image import Image
 
 
-@attrs.frozen(init=False)
+@records.frozen(init=False)
 class AzurePlatform:
     """Make the image's artifact for Azure, with Azure's attestation."""
 

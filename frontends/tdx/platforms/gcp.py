@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import attrs
+from tdxc import records
 
 from tdx._declare import describes
 from tdx.image import Image
 
 
-@attrs.frozen(init=False)
+@records.frozen(init=False)
 class GcpPlatform:
     """Make the image's artifact for Google Cloud, with its attestation."""
 

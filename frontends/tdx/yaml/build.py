@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, SourceSpan, nearest
 
 from tdx._declare import Site, describing_at
@@ -153,7 +153,7 @@ class _Reader:
             self._apply(use, arguments, path)
 
     def _apply(self, use: Scalar, arguments: Mapping, path: str) -> None:
-        site = _site(attrs.evolve(arguments, span=use.span), use.text)
+        site = _site(records.evolve(arguments, span=use.span), use.text)
         try:
             module_class = _import_module_class(use)
             with describing_at(site):

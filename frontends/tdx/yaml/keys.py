@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import attrs
+from tdxc import records
 
 from tdx.backends import LimaMkosiBackend, LocalLinuxBackend, NixMkosiBackend
 from tdx.build import Build
@@ -35,7 +35,7 @@ class Shape(enum.Enum):
     PROFILES = "a mapping of names to the same keys again"
 
 
-@attrs.frozen(kw_only=True)
+@records.frozen(kw_only=True)
 class Key:
     """One key. ``builder`` is the function whose signature the value follows; ``target`` the image's own name.
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, Note, SourceSpan
 
 DEPTH_LIMIT = 48
@@ -21,7 +21,7 @@ NODE_LIMIT = 500_000
 _INTEGER_DIGITS = 40
 
 
-@attrs.frozen
+@records.frozen
 class Scalar:
     """Text, a number, a boolean or nothing; ``text`` is as written."""
 
@@ -30,7 +30,7 @@ class Scalar:
     span: SourceSpan
 
 
-@attrs.frozen
+@records.frozen
 class Sequence:
     """A list; ``size`` counts all nodes below, itself included."""
 
@@ -39,7 +39,7 @@ class Sequence:
     size: int
 
 
-@attrs.frozen
+@records.frozen
 class Mapping:
     """A mapping with text keys, in the document's order."""
 
