@@ -87,14 +87,17 @@ def _frozen(cls: type | None = None, *, kw_only: bool = False, order: bool = Fal
     body["__slots__"] = tuple(field.name for field in own if field.name not in inherited)
     body["__record_fields__"] = fields
     body["__attrs_attrs__"] = _Attributes()
-    body["__attrs_init__"] = made = _init_of(cls.__name__, fields)
+    setters: list[tuple[str, Callable[[object, Any], None]]] = []
+    body["__attrs_init__"] = made = _init_of(cls.__name__, fields, setters)
     if init:
         body["__init__"] = made
     body["__setattr__"], body["__delattr__"] = _refuse_to_set, _refuse_to_delete
     body["__getstate__"], body["__setstate__"] = _getstate, _setstate
     for name, method in _methods_of(fields, order=order).items():
         body.setdefault(name, method)
-    return type(cls)(cls.__name__, cls.__bases__, body)
+    record = type(cls)(cls.__name__, cls.__bases__, body)
+    setters += ((field.name, getattr(record, field.name).__set__) for field in fields)
+    return record
 
 
 def _declared(name: str, value: Any, kw_only: bool) -> Field:
@@ -103,34 +106,41 @@ def _declared(name: str, value: Any, kw_only: bool) -> Field:
     return Field(name, value, kw_only=kw_only)
 
 
-def _init_of(class_name: str, fields: tuple[Field, ...]) -> Callable[..., None]:
-    """``__init__``: a closure over what it needs to know of the class, where attrs compiles a text."""
+def _init_of(
+    class_name: str, fields: tuple[Field, ...], setters: list[tuple[str, Callable[[object, Any], None]]]
+) -> Callable[..., None]:
+    """``__init__``: a closure over what it needs to know of the class, where attrs compiles a text.
+
+    ``setters`` are those of the slots, filled in when the class exists: the fastest way past ``__setattr__``.
+    """
     names = tuple(field.name for field in fields)
     positional = tuple(field.name for field in fields if not field.kw_only)
     defaults = {field.name: field.default for field in fields if field.default is not REQUIRED}
-    factories = tuple((field.name, field.factory) for field in fields if field.factory)
-    converters = tuple((field.name, field.converter) for field in fields if field.converter)
-    store = object.__setattr__
+    adapted = tuple(field for field in fields if field.factory or field.converter)
 
     def init(self: object, *args: Any, **given: Any) -> None:
         if args:
             _take_positional(class_name, positional, args, given)
+        if adapted:
+            _adapt(adapted, given)
         values = {**defaults, **given}
-        for name, factory in factories:
-            if name not in given:
-                values[name] = factory()
-        for name, converter in converters:
-            if name in values:
-                values[name] = converter(values[name])
         if len(values) != len(names):
             raise _wrong_arguments(class_name, names, values)
         try:
-            for name in names:
-                store(self, name, values[name])
+            for name, set_slot in setters:
+                set_slot(self, values[name])
         except KeyError:
             raise _wrong_arguments(class_name, names, values) from None
 
     return init
+
+
+def _adapt(fields: tuple[Field, ...], given: dict[str, Any]) -> None:
+    for field in fields:
+        if field.factory and field.name not in given:
+            given[field.name] = field.factory()
+        if field.converter and field.name in given:
+            given[field.name] = field.converter(given[field.name])
 
 
 def _take_positional(class_name: str, names: tuple[str, ...], args: tuple[Any, ...], given: dict[str, Any]) -> None:
