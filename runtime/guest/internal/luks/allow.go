@@ -179,7 +179,7 @@ func (h *Header) checkTokens() error {
 			return refuse("it has a token of type %q, and only %s is taken", token.Type, TokenType)
 		case len(token.Keyslots) != 1:
 			return refuse("its token is for the keyslots %v, and must be for one", token.Keyslots)
-		case len(token.Public) > 1024 || len(token.Private) > 1024 || len(token.Creation) > 1024 || len(token.Ticket) > 1024 || len(token.Values) > 24:
+		case len(token.Public) > 1024 || len(token.Private) > 1024 || len(token.Ticket) > 1024 || len(token.Values) > 24:
 			return refuse("its token is longer than a sealed key can be")
 		}
 		if _, has := h.Metadata.Keyslots[token.Keyslots[0]]; !has {

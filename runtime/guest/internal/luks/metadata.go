@@ -110,14 +110,11 @@ const TokenType = "tdx-guest-sealed-key"
 type Token struct {
 	Type     string   `json:"type"`
 	Keyslots []string `json:"keyslots"`
-	// Public and Private are the sealed object: TPM2B_PUBLIC and TPM2B_PRIVATE without their sizes.
-	Public  []byte `json:"public"`
-	Private []byte `json:"private"`
-	// Creation is TPMS_CREATION_DATA, and Ticket the TPMT_TK_CREATION for it.
-	Creation []byte `json:"creation"`
-	Ticket   []byte `json:"ticket"`
-	// Values are the PCRs at the time of sealing, in the policy's order, for the message when it does not open.
-	Values [][]byte `json:"values"`
+	// The rest is tpm.Sealed.
+	Public  []byte   `json:"public"`
+	Private []byte   `json:"private"`
+	Ticket  []byte   `json:"ticket"`
+	Values  [][]byte `json:"values"`
 }
 
 // Token returns the token, or nil.
