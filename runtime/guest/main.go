@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -25,16 +27,24 @@ const (
 	exitUsage   = 2
 )
 
-// command is one subcommand. Its run gets the configuration that the options name, checked.
+// runner does the work of a subcommand, with the configuration that the options name, checked.
+type runner func(ctx context.Context, conf *config.Config, log *slog.Logger) error
+
+// command is one subcommand, of one word or two. It has run, or, where it has options of its own, define.
 type command struct {
 	name, summary string
-	run           func(ctx context.Context, conf *config.Config, log *slog.Logger) error
+	run           runner
+	define        func(options *flag.FlagSet) runner
 }
 
 // commands is what there is, in the order of the usage text.
 func commands() []command {
 	return []command{
-		{"check", "read the configuration and say whether it is right", runCheck},
+		{"check", "read the configuration and say whether it is right", runCheck, nil},
+		{"secrets", "take the secrets that the machine waits for", runSecrets, nil},
+		{"quote serve", "hand out quotes on the socket of the service manager", runQuoteServe, nil},
+		{"quote once", "print one quote", nil, quoteOnce},
+		{"quote validate", "check the quote on standard input", nil, quoteValidate},
 	}
 }
 
@@ -51,8 +61,9 @@ func run(ctx context.Context, args []string) int {
 		return exitUsage
 	}
 	for _, each := range commands() {
-		if each.name == args[0] {
-			return execute(ctx, each, args[1:])
+		words := strings.Fields(each.name)
+		if len(args) >= len(words) && slices.Equal(args[:len(words)], words) {
+			return execute(ctx, each, args[len(words):])
 		}
 	}
 	usage()
@@ -62,6 +73,10 @@ func run(ctx context.Context, args []string) int {
 func execute(ctx context.Context, chosen command, args []string) int {
 	options := flag.NewFlagSet("tdx-guest "+chosen.name, flag.ContinueOnError)
 	path := options.String("config", config.Path, "the configuration `file`")
+	work := chosen.run
+	if chosen.define != nil {
+		work = chosen.define(options)
+	}
 	if err := options.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return exitDone
@@ -72,10 +87,10 @@ func execute(ctx context.Context, chosen command, args []string) int {
 		fmt.Fprintf(os.Stderr, "tdx-guest %s takes no arguments, and got %q\n", chosen.name, options.Arg(0))
 		return exitUsage
 	}
-	log := logging.For(logging.New(os.Stderr, os.Getenv("JOURNAL_STREAM") != ""), chosen.name)
+	log := logging.For(logging.New(os.Stderr, os.Getenv("JOURNAL_STREAM") != ""), strings.Fields(chosen.name)[0])
 	conf, err := config.Load(*path)
 	if err == nil {
-		err = chosen.run(ctx, conf, log)
+		err = work(ctx, conf, log)
 	}
 	if err != nil {
 		report(log, err)
@@ -95,7 +110,7 @@ func report(log *slog.Logger, err error) {
 func usage() {
 	fmt.Fprintf(os.Stderr, "usage: tdx-guest COMMAND [-config FILE]\n\n")
 	for _, each := range commands() {
-		fmt.Fprintf(os.Stderr, "  %-8s %s\n", each.name, each.summary)
+		fmt.Fprintf(os.Stderr, "  %-14s %s\n", each.name, each.summary)
 	}
 }
 
