@@ -17,6 +17,7 @@ Sources: TCG PC Client Platform Firmware Profile 1.06, section 10.4.1 (event typ
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import itertools
 import re
@@ -231,7 +232,7 @@ class PredictedEvent:
         return cls(
             register=register,
             event_type=event_type,
-            digests=tuple((algorithm, algorithm.digest(data)) for algorithm in register.algorithms),
+            digests=tuple((algorithm, _remembered_digest(algorithm, data)) for algorithm in register.algorithms),
             data=data if keep_data else None,
             description=description,
             origin=origin or Origin(),
@@ -246,6 +247,12 @@ class PredictedEvent:
         register = self.register.in_td
         digests = tuple(pair for pair in self.digests if pair[0] in register.algorithms)
         return attrs.evolve(self, register=register, digests=digests)
+
+
+@functools.lru_cache(maxsize=128)
+def _remembered_digest(algorithm: Algorithm, data: bytes) -> bytes:
+    """A matrix measures the same tables and variable stores again and again."""
+    return algorithm.digest(data)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,7 +1,7 @@
 """Measure one image under many circumstances, and find out which of them each register really depends on.
 
 Every file is read once, every set of tables is read out of QEMU once, and every image is hashed once, however many
-combinations they take part in.
+combinations they take part in; all of that at the same time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,19 +17,18 @@ import attrs
 
 from .acpi.items import FwCfgItems, read_from_qemu
 from .acpi.qemu import Qemu, find_qemu
-from .artifact import open_artifact
+from .artifact import Artifact, open_artifact
 from .events import Algorithm, PredictedEvent, Register, RegisterKind, replay, variants
 from .firmware.load import read_firmware
 from .machine import QEMU_10_0, GuestMachine
 from .manifest import Manifest
-from .payload import measure_payload
+from .payload import Payload, measure_payload
 from .predict import (
-    Measurement,
     Readers,
     Surroundings,
     assemble,
     check_request,
-    configuration_window,
+    dumps_tables,
     qemu_version,
     read_surroundings,
     secure_boot_state,
@@ -82,18 +81,19 @@ class Matrix:
 def measure_matrix(request: MeasurementRequest, axes: Axes) -> Matrix:
     """Measure every combination; raises what :func:`~tdxc_runtime.measure.predict.predict` raises for any of them."""
     points = _expand(request, axes)
-    readers = _remembering_readers()
-    _warm_up([point for _, point in points], readers)
-    measure = _remembering_measurer(readers)
+    readers, hashed = _read_everything([point for _, point in points])
     values_of = _remembering_replayer()
-    combinations = tuple(
-        Combination(choice=choice, values=values_of(measure(point).manifest)) for choice, point in points
-    )
+    combinations = []
+    for choice, point in points:
+        around = read_surroundings(point, readers)
+        artifact, payload = hashed[_way_of_handing_over(point, around)]
+        manifest = assemble(point, around, artifact, payload).manifest
+        combinations.append(Combination(choice=choice, values=values_of(manifest)))
     registers = tuple(dict.fromkeys(register for c in combinations for register in c.values))
     names = tuple(combinations[0].choice)
     return Matrix(
         axes=names,
-        combinations=combinations,
+        combinations=tuple(combinations),
         distinct={register: _distinct(register, combinations) for register in registers},
         depends_on={register: _dependencies(register, names, combinations) for register in registers},
     )
@@ -126,65 +126,85 @@ def _expand(request: MeasurementRequest, axes: Axes) -> list[tuple[dict[str, str
     return points
 
 
-def _remember(function: Callable[[_K], _V]) -> Callable[[_K], _V]:
-    """A version of ``function`` that computes each result once."""
-    known: dict[_K, _V] = {}
+def _once(pool: ThreadPoolExecutor, function: Callable[[_K], _V]) -> Callable[[_K], Future[_V]]:
+    """A version of ``function`` that is started in the pool, once for each argument."""
+    started: dict[_K, Future[_V]] = {}
 
-    def remembered(key: _K) -> _V:
-        if key not in known:
-            known[key] = function(key)
-        return known[key]
+    def start(key: _K) -> Future[_V]:
+        if key not in started:
+            started[key] = pool.submit(function, key)
+        return started[key]
 
-    return remembered
-
-
-def _remembering_readers() -> Readers:
-    tables: dict[tuple[str, GuestMachine, int], FwCfgItems] = {}
-
-    def read_tables(qemu: Qemu, machine: GuestMachine, mmconfig: int) -> FwCfgItems:
-        key = (qemu.sha256, machine, mmconfig)
-        if key not in tables:
-            tables[key] = read_from_qemu(qemu, machine, mmconfig)
-        return tables[key]
-
-    return Readers(firmware=_remember(read_firmware), qemu=_remember(find_qemu), tables=read_tables)
+    return start
 
 
-def _warm_up(points: Sequence[MeasurementRequest], readers: Readers) -> None:
-    """Read all tables ahead, several QEMUs at a time."""
-    wanted: dict[tuple[Path | None, GuestMachine, int], Qemu] = {}
+_Hashed = Mapping[object, tuple[Artifact, Payload]]
+
+
+def _read_everything(points: Sequence[MeasurementRequest]) -> tuple[Readers, _Hashed]:
+    """Readers that know every answer, and each image's contribution by the way in which it is handed over.
+
+    While QEMUs are asked for their tables, as many at a time as there are cores, the images are hashed.
+    """
     for point in points:
         check_request(point)
-        if point.firmware is None or point.machine is None or not point.dump_tables or point.acpi_folder is not None:
-            continue
-        window = configuration_window(readers.firmware(point.firmware))
-        wanted[point.qemu, point.machine, window] = readers.qemu(point.qemu)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for _ in pool.map(lambda item: readers.tables(item[1], item[0][1], item[0][2]), wanted.items()):
-            pass
+        firmware, qemu = _once(pool, read_firmware), _once(pool, find_qemu)
+        tables = _once(pool, _read_tables)
+
+        def start_reading(*key: *_TablesKey) -> FwCfgItems:
+            tables(key)
+            return _LATER
+
+        try:
+            for path in dict.fromkeys(point.firmware for point in points if point.firmware is not None):
+                firmware(path)
+            for program in dict.fromkeys(point.qemu for point in points if dumps_tables(point)):
+                qemu(program)
+            readers = Readers(
+                firmware=lambda path: firmware(path).result(),
+                qemu=lambda path: qemu(path).result(),
+                tables=start_reading,
+            )
+            hashed = _hash_images([(point, read_surroundings(point, readers)) for point in points])
+            readers = attrs.evolve(readers, tables=lambda *key: tables(key).result())
+            for point in points:
+                read_surroundings(point, readers)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return readers, hashed
 
 
-def _remembering_measurer(readers: Readers) -> Callable[[MeasurementRequest], Measurement]:
-    """Predict requests, hashing each image once for all the requests under which it is handed over alike."""
-    payloads: dict[object, Callable[[MeasurementRequest, Surroundings], Measurement]] = {}
+_TablesKey = tuple[Qemu, GuestMachine, int]
 
-    def measure(request: MeasurementRequest) -> Measurement:
-        surroundings = read_surroundings(request, readers)
-        secure_boot = secure_boot_state(request, surroundings.firmware)
-        qemu = qemu_version(request, surroundings)
-        memory = request.machine.memory if request.machine is not None else None
-        plain_memory = memory if _is_plain(request) else 0
-        old_qemu = qemu is None or qemu < QEMU_10_0
-        relevant_state = secure_boot if request.kernel_files.command_line else None
-        key = (request.artifact, request.disk, relevant_state, old_qemu, plain_memory)
-        if key not in payloads:
+
+def _read_tables(key: _TablesKey) -> FwCfgItems:
+    return read_from_qemu(*key)
+
+
+_LATER = FwCfgItems(items={}, origin="")
+"""Stands for tables that are being read."""
+
+
+def _hash_images(points: Iterable[tuple[MeasurementRequest, Surroundings]]) -> _Hashed:
+    """Hash each image once for all the requests under which it is handed over alike."""
+    hashed: dict[object, tuple[Artifact, Payload]] = {}
+    for request, around in points:
+        key = _way_of_handing_over(request, around)
+        if key not in hashed:
+            secure_boot, qemu = secure_boot_state(request, around.firmware), qemu_version(request, around)
             with open_artifact(request.artifact, request.disk) as artifact:
-                payload = measure_payload(artifact, request, secure_boot=secure_boot, qemu=qemu)
-                kept = attrs.evolve(artifact)
-            payloads[key] = lambda point, around: assemble(point, around, kept, payload)
-        return payloads[key](request, surroundings)
+                hashed[key] = artifact, measure_payload(artifact, request, secure_boot=secure_boot, qemu=qemu)
+    return hashed
 
-    return measure
+
+def _way_of_handing_over(request: MeasurementRequest, around: Surroundings) -> object:
+    """All that an image's own contribution depends on."""
+    qemu = qemu_version(request, around)
+    memory = request.machine.memory if request.machine is not None and _is_plain(request) else 0
+    secure_boot = secure_boot_state(request, around.firmware) if request.kernel_files.command_line else None
+    return request.artifact, request.disk, secure_boot, qemu is None or qemu < QEMU_10_0, memory
 
 
 def _is_plain(request: MeasurementRequest) -> bool:

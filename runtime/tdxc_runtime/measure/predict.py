@@ -127,12 +127,18 @@ def read_surroundings(request: MeasurementRequest, readers: Readers = READERS) -
     if request.acpi_folder is not None:
         qemu = readers.qemu(request.qemu) if request.qemu is not None else None
         return Surroundings(firmware=firmware, qemu=qemu, items=read_from_folder(request.acpi_folder))
-    if request.machine is None or not request.dump_tables or firmware is None:
+    if request.machine is None or not dumps_tables(request) or firmware is None:
         return Surroundings(firmware=firmware)
     qemu = readers.qemu(request.qemu)
     _check_qemu(request, qemu)
     items = readers.tables(qemu, request.machine, configuration_window(firmware))
     return Surroundings(firmware=firmware, qemu=qemu, items=items)
+
+
+def dumps_tables(request: MeasurementRequest) -> bool:
+    """Whether a QEMU will be asked for the machine's tables."""
+    wanted = request.machine is not None and request.firmware is not None and request.acpi_folder is None
+    return wanted and request.dump_tables and request.platform is Platform.QEMU
 
 
 def _check_qemu(request: MeasurementRequest, qemu: Qemu) -> None:
@@ -180,11 +186,12 @@ def assemble(
     items, missing = builders[request.platform](request, surroundings, path)
     rules = platform_rules(request.platform)
     covers = tuple(register for register in rules.predictable if register not in missing)
+    covered = frozenset(covers)
     endorsements = _endorsements(request)
     endorsed = {endorsement.register for endorsement in endorsements}
     manifest = Manifest(
         platform=request.platform,
-        prediction=with_recipe_origins((i for i in items if register_of(i) <= {*covers}), request.origins),
+        prediction=with_recipe_origins((i for i in items if register_of(i) <= covered), request.origins),
         covers=covers,
         endorsements=endorsements,
         unpredictable=tuple((register, why) for register, why in rules.why_not if register not in endorsed),

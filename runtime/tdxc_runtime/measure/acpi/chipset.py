@@ -19,6 +19,9 @@ MMCONFIG = 0xE0000000
 MMCONFIG_BEFORE_202305 = 0xB0000000
 _PMBASE = 0x601
 _ACPI_ENABLE = 0x80
+_IDENTITY, _CLASS, _HEADER_TYPE, _FIRST_BAR, _BARS = 0x00, 0x08, 0x0C, 0x10, 6
+_NOBODY = 0xFFFF
+_SEVERAL_FUNCTIONS = 0x80
 _BRIDGE_CLASS = 0x0604
 _COMMAND_MEMORY_MASTER = 0x6
 _HYPERTRANSPORT_START, _HYPERTRANSPORT_END = 0xFD00000000, 0x10000000000
@@ -83,36 +86,35 @@ def place_windows(session: QtestSession, physical_bits: int | None, *, amd: bool
 
 def _functions(session: QtestSession) -> Iterator[tuple[int, int]]:
     """Every function on bus 0; E_MEASUREMENT for a PCI bridge."""
-    for device in range(32):
-        for function in range(8):
-            if session.pci_read(device, function, 0) & 0xFFFF == 0xFFFF:
-                if function == 0:
-                    break
-                continue
-            if session.pci_read(device, function, 8) >> 16 == _BRIDGE_CLASS:
+    slots = session.pci_read(*((device, 0, _IDENTITY) for device in range(32)))
+    for device in (number for number, identity in enumerate(slots) if identity & 0xFFFF != _NOBODY):
+        (header,) = session.pci_read((device, 0, _HEADER_TYPE))
+        count = 8 if header >> 16 & _SEVERAL_FUNCTIONS else 1
+        identities = session.pci_read(*((device, function, _IDENTITY) for function in range(count)))
+        classes = session.pci_read(*((device, function, _CLASS) for function in range(count)))
+        for function in (number for number, identity in enumerate(identities) if identity & 0xFFFF != _NOBODY):
+            if classes[function] >> 16 == _BRIDGE_CLASS:
                 raise DiagnosticError.of(
                     Code.E_MEASUREMENT,
                     f"the machine has a PCI bridge in slot {device}, whose windows the firmware chooses",
                     fix="put devices on the root bus, or give the tables as files",
                 )
             yield device, function
-            if function == 0 and not session.pci_read(device, 0, 0x0C) >> 16 & 0x80:
-                break
 
 
 def _bars(session: QtestSession) -> Iterator[Bar64]:
     """All 64-bit prefetchable base address registers; sizes by writing ones, as every firmware does."""
     for device, function in _functions(session):
-        offset = 0x10
-        while offset < 0x28:
-            value = session.pci_read(device, function, offset)
-            wide = value & 0x7 == 0x4
-            if wide and value & 0x8:
+        offsets = range(_FIRST_BAR, _FIRST_BAR + 4 * _BARS, 4)
+        values = dict(zip(offsets, session.pci_read(*((device, function, o) for o in offsets)), strict=True))
+        offset = _FIRST_BAR
+        while offset in values:
+            wide = values[offset] & 0x7 == 0x4
+            if wide and values[offset] & 0x8:
                 session.pci_write(device, function, offset, 0xFFFFFFFF)
                 session.pci_write(device, function, offset + 4, 0xFFFFFFFF)
-                low = session.pci_read(device, function, offset) & ~0xF
-                high = session.pci_read(device, function, offset + 4)
-                size = (1 << 64) - (high << 32 | low)
+                low, high = session.pci_read((device, function, offset), (device, function, offset + 4))
+                size = (1 << 64) - (high << 32 | low & ~0xF)
                 if 0 < size < 1 << 64:
                     yield Bar64(size=size, device=device, function=function, offset=offset)
             offset += 8 if wide else 4
@@ -120,6 +122,5 @@ def _bars(session: QtestSession) -> Iterator[Bar64]:
 
 def virtio_disks(session: QtestSession) -> tuple[int, ...]:
     """The slots of the virtio block devices on the root bus."""
-    return tuple(
-        device for device, function in _functions(session) if session.pci_read(device, function, 0) in _VIRTIO_DISKS
-    )
+    slots = session.pci_read(*((device, 0, _IDENTITY) for device in range(32)))
+    return tuple(device for device, identity in enumerate(slots) if identity in _VIRTIO_DISKS)

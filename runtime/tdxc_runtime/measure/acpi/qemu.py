@@ -21,11 +21,12 @@ class Qemu:
     """A QEMU program.
 
     ``program`` is its name or path as ``tools`` see it. The very build counts, because ACPI tables differ between
-    builds that offer one machine type: hence the version text and the SHA-256 of the file.
+    builds that offer one machine type: hence the version text and the SHA-256 of the file; they decide whether two are
+    equal.
     """
 
     program: str
-    tools: VmTools
+    tools: VmTools = attrs.field(eq=False)
     version: QemuVersion
     version_text: str
     sha256: str

@@ -7,7 +7,8 @@ No guest code runs and no acceleration is needed. Sources: QEMU ``system/qtest.c
 from __future__ import annotations
 
 import contextlib
-import selectors
+import os
+import select
 import struct
 import subprocess
 import time
@@ -36,19 +37,24 @@ class QtestSession:
         self._argv = tuple(argv)
         self._stdin = _require(running.popen.stdin)
         self._stdout = _require(running.popen.stdout)
+        self._poll = select.poll()
+        self._poll.register(self._stdout, select.POLLIN)
         self._buffer = b""
         self._noise: list[str] = []
         self._deadline = time.monotonic() + _TIMEOUT_S
         self._directory: dict[str, tuple[int, int]] | None = None
 
-    def command(self, line: str) -> str:
-        """Send one line; the answer without its leading ``OK``."""
+    def commands(self, *lines: str) -> list[str]:
+        """Send some lines at once, which is faster than one by one; each one's answer without its leading ``OK``."""
         try:
-            self._stdin.write(line.encode("ascii") + b"\n")
+            self._stdin.write("".join(f"{line}\n" for line in lines).encode("ascii"))
             self._stdin.flush()
         except OSError:
             self._drain()
             raise self._failure("QEMU ended early") from None
+        return [self._answer(line) for line in lines]
+
+    def _answer(self, line: str) -> str:
         while True:
             answer = self._read_line()
             if answer.startswith("OK"):
@@ -68,11 +74,9 @@ class QtestSession:
         return line.decode("utf-8", "replace").strip()
 
     def _receive(self) -> bytes:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._stdout, selectors.EVENT_READ)
-            if not selector.select(max(0.0, self._deadline - time.monotonic())):
-                raise self._failure(f"QEMU did not answer within {_TIMEOUT_S:.0f} seconds")
-        return self._stdout.read1(1 << 16) if hasattr(self._stdout, "read1") else self._stdout.read(1)
+        if not self._poll.poll(1000 * max(0.0, self._deadline - time.monotonic())):
+            raise self._failure(f"QEMU did not answer within {_TIMEOUT_S:.0f} seconds")
+        return os.read(self._stdout.fileno(), 1 << 16)
 
     def _drain(self) -> None:
         """Take what QEMU said before it ended."""
@@ -90,27 +94,14 @@ class QtestSession:
             fix="check that the machine's command line is right for this QEMU",
         )
 
-    def out(self, width: str, port: int, value: int) -> None:
-        """Write to an I/O port; ``width`` is ``b``, ``w`` or ``l``."""
-        self.command(f"out{width} {port:#x} {value:#x}")
-
-    def read_memory(self, address: int, size: int) -> bytes:
-        """Guest memory."""
-        return bytes.fromhex(self.command(f"read {address:#x} {size:#x}").removeprefix("0x"))
-
-    def write_memory(self, address: int, data: bytes) -> None:
-        """Set guest memory."""
-        self.command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
-
-    def pci_read(self, device: int, function: int, offset: int) -> int:
-        """A 32-bit register of a function on bus 0."""
-        self.out("l", _PCI_ADDRESS, _pci_address(device, function, offset))
-        return int(self.command(f"inl {_PCI_DATA:#x}"), 16)
+    def pci_read(self, *places: tuple[int, int, int]) -> list[int]:
+        """32-bit registers on bus 0, each given as device, function and offset."""
+        lines = [line for place in places for line in (_pci_select(*place), f"inl {_PCI_DATA:#x}")]
+        return [int(answer, 16) for answer in self.commands(*lines)[1::2]]
 
     def pci_write(self, device: int, function: int, offset: int, value: int, width: str = "l") -> None:
-        """Write a register of a function on bus 0."""
-        self.out("l", _PCI_ADDRESS, _pci_address(device, function, offset))
-        self.out(width, _PCI_DATA + (offset & 3), value)
+        """Write a register of a function on bus 0; ``width`` is ``b``, ``w`` or ``l``."""
+        self.commands(_pci_select(device, function, offset), f"out{width} {_PCI_DATA + (offset & 3):#x} {value:#x}")
 
     def fw_cfg_directory(self) -> dict[str, tuple[int, int]]:
         """Named fw_cfg items: key and size by name."""
@@ -134,13 +125,17 @@ class QtestSession:
         """The first ``size`` bytes of an item, by DMA into guest memory. All of fw_cfg is big-endian."""
         if not size:
             return b""
-        control = key << 16 | _DMA_SELECT | _DMA_READ
-        self.write_memory(_DESCRIPTOR, struct.pack(">IIQ", control, size, _BUFFER))
-        self.out("l", _FW_CFG_DMA_HIGH, 0)
-        self.out("l", _FW_CFG_DMA_LOW, int.from_bytes(struct.pack("<I", _DESCRIPTOR), "big"))
-        if self.read_memory(_DESCRIPTOR, 4) != bytes(4):
+        descriptor = struct.pack(">IIQ", key << 16 | _DMA_SELECT | _DMA_READ, size, _BUFFER)
+        *_, status, data = self.commands(
+            f"write {_DESCRIPTOR:#x} {len(descriptor):#x} 0x{descriptor.hex()}",
+            f"outl {_FW_CFG_DMA_HIGH:#x} 0x0",
+            f"outl {_FW_CFG_DMA_LOW:#x} {int.from_bytes(struct.pack('<I', _DESCRIPTOR), 'big'):#x}",
+            f"read {_DESCRIPTOR:#x} 0x4",
+            f"read {_BUFFER:#x} {size:#x}",
+        )
+        if int(status, 16):
             raise self._failure(f"fw_cfg item {key:#x} cannot be read")
-        return self.read_memory(_BUFFER, size)
+        return bytes.fromhex(data.removeprefix("0x"))
 
 
 def _require(stream: IO[bytes] | None) -> IO[bytes]:
@@ -149,8 +144,8 @@ def _require(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
-def _pci_address(device: int, function: int, offset: int) -> int:
-    return 0x80000000 | device << 11 | function << 8 | (offset & 0xFC)
+def _pci_select(device: int, function: int, offset: int) -> str:
+    return f"outl {_PCI_ADDRESS:#x} {0x80000000 | device << 11 | function << 8 | (offset & 0xFC):#x}"
 
 
 @contextlib.contextmanager
