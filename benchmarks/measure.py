@@ -121,7 +121,7 @@ def main() -> int:
     """Run everything; status 4 when a budget is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and no 500 MB image")
-    parser.add_argument("--firmware", type=Path, action="append", default=[], help="a TDVF file for the matrix; give two")
+    parser.add_argument("--firmware", type=Path, action="append", default=[], help="for the matrix; give two")
     arguments = parser.parse_args()
     rounds = 2 if arguments.quick else ROUNDS
     with tempfile.TemporaryDirectory() as name:
