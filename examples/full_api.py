@@ -51,7 +51,7 @@ img.build(
         build_script="make release",
         artifacts={"build/report": "/usr/local/bin/report"},
         build_deps=["gcc", "libc6-dev", "make"],
-        environment={"CFLAGS": "-O2"},
+        env={"CFLAGS": "-O2"},
     ),
 )
 img.build_packages("git")

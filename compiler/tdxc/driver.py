@@ -90,7 +90,7 @@ def compile_image(
 
         tree, warnings = apply_override(tree, override)
         diagnostics += warnings
-    tree = tree.merge(_bookkeeping(authored, tree))
+    tree = tree.merge(_bookkeeping(authored, tree), _builds(compiled, tree))
     return Compilation(authored=authored, compiled=compiled, tree=tree, diagnostics=diagnostics)
 
 
@@ -140,6 +140,15 @@ def _check_combination(image: AuthoredImage, profiles: tuple[str, ...], sink: Di
         return
     sink.extend(check_merged(merged_layer(image, profiles)))
     sink.raise_if_errors()
+
+
+def _builds(compiled: CompiledImage, tree: FileTree) -> FileTree:
+    """``.tdxc/builds.json``: what a bake needs to know of the builds from source, where there are any."""
+    if not any(image.builds for image in (compiled.image, *compiled.variants)):
+        return FileTree()
+    from tdxc_emitters.mkosi.builds import DECLARATION, declaration
+
+    return FileTree({DECLARATION: TreeFile.text(json_text(declaration(compiled, tree), sort_keys=True))})
 
 
 def _bookkeeping(authored: AuthoredImage, tree: FileTree) -> FileTree:

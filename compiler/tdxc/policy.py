@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import MutableRefPolicy, NetworkMode, Node, Policy, ResolvedImage
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""A full commit of git: a branch, a tag or the beginning of a commit can come to mean something else."""
 
 
 class Invocation(NamedTuple):
@@ -18,7 +22,7 @@ class Invocation(NamedTuple):
 
 def evaluate_compile(image: ResolvedImage) -> tuple[Diagnostic, ...]:
     """What the policy says about the image itself: mutable references and missing integrity."""
-    return (*_mutable(image), *_unverified(image))
+    return (*_mutable(image), *_unverified(image), *_networked(image))
 
 
 def evaluate_bake(image: ResolvedImage, invocation: Invocation) -> tuple[Diagnostic, ...]:
@@ -60,6 +64,13 @@ def _mutable_references(image: ResolvedImage) -> Iterator[tuple[Node, str, str]]
     if not image.snapshot:
         where = f"mirror '{image.mirror}'" if image.mirror else "the distribution's mirror"
         yield image, f"packages come from {where}, which changes from day to day", "set snapshot= to a point in time"
+    for build in image.builds:
+        if build.source.git and not _COMMIT.fullmatch(build.source.rev):
+            what = f"build '{build.name}' is made of '{build.source.rev}' of {build.source.git}, which can change"
+            yield build, what, f"write the full commit that `git ls-remote {build.source.git}` shows: rev=…"
+        if build.network:
+            what = f"build '{build.name}' has the network while it compiles, and what it fetches can change"
+            yield build, what, "leave network=True out, and fetch by a lock file"
     for repository in image.repositories:
         yield (
             repository,
@@ -68,11 +79,28 @@ def _mutable_references(image: ResolvedImage) -> Iterator[tuple[Node, str, str]]
         )
 
 
+def _networked(image: ResolvedImage) -> Iterator[Diagnostic]:
+    """Builds that no bake without the network can run; others only need it where they are not in the cache."""
+    if image.policy.network_mode is not NetworkMode.OFFLINE:
+        return
+    for build in image.builds:
+        if build.network:
+            what = f"build '{build.name}' has the network while it compiles"
+            yield _violation(image.policy, "network_mode='offline'", what, build, "leave network=True out")
+
+
 def _unverified(image: ResolvedImage) -> Iterator[Diagnostic]:
     """Inputs that nothing verifies."""
     if not image.policy.require_integrity:
         return
     rule = "require_integrity"
+    for build in image.builds:
+        if build.source.git and not _COMMIT.fullmatch(build.source.rev):
+            what = f"nothing verifies what build '{build.name}' gets by the name '{build.source.rev}'"
+            yield _violation(image.policy, rule, what, build, "write the full commit: rev=…")
+        if build.network:
+            what = f"nothing verifies what build '{build.name}' fetches while it compiles"
+            yield _violation(image.policy, rule, what, build, "leave network=True out")
     for repository in image.repositories:
         if repository.key is None:
             what = f"repository '{repository.name}' has no key, so nothing verifies its packages"

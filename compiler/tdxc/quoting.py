@@ -70,6 +70,13 @@ def shell_words(values: Iterable[str], *, span: SourceSpan = UNKNOWN_SPAN) -> st
     return " ".join(shell_word(value, span=span) for value in values)
 
 
+def environment_name(name: str, *, span: SourceSpan = UNKNOWN_SPAN) -> str:
+    """The name of an environment variable as a shell can export it."""
+    if not _ENVIRONMENT_NAME.fullmatch(name):
+        _refuse("environment variable name", name, "it is not letters, digits and underscores", span)
+    return name
+
+
 def shell_comment(value: str) -> str:
     """Text for after ``# ``: line breaks and control characters become spaces, since a comment has no meaning."""
     if value.isprintable():

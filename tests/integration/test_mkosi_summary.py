@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.builds import local_source, resolved_build
 from support.mkosi_summary import SUITES, Summary, summarise, tools_root
 from support.resolved_images import SEED, SPAN, resolved_image
 from tdxc.driver import compile_image, load_recipe
@@ -25,9 +26,7 @@ from tdxc.ir import (
     Repository,
     ResolvedImage,
     Script,
-    ScriptBuild,
     ScriptPhase,
-    SourceFile,
     Suite,
 )
 from tdxc_emitters import emit_image
@@ -57,12 +56,11 @@ def rich_image(**changes: Any) -> ResolvedImage:
         directories=(Directory(span=SPAN, path="/srv/data", mode=0o700),),
         scripts=tuple(Script(span=SPAN, phase=phase, name="step", text="echo step") for phase in ScriptPhase),
         builds=(
-            ScriptBuild(
-                span=SPAN,
-                name="tool",
-                build_script="make",
-                artifacts=(Artifact(span=SPAN, source="tool", dest="/usr/bin/tool"),),
-                source_files=(SourceFile(span=SPAN, path="Makefile", content=Blob.of(b"all:\n")),),
+            resolved_build(
+                compile="make",
+                packages=(Package(span=SPAN, name="make"),),
+                artifacts=(Artifact(span=SPAN, source="source/tool", dest="/usr/bin/tool", owner="app", group="app"),),
+                source=local_source({"Makefile": "all:\n"}),
             ),
         ),
         efi_stub=EfiStub(span=SPAN, version="257.8-1~deb13u2", sha256="0" * 64),
@@ -109,7 +107,11 @@ def test_summary_equals_the_image(suite: str) -> None:
     assert (found["ImageId"], found["Distribution"], found["Release"]) == ("node", "debian", "trixie")
     assert found["WithNetwork"] is False
     assert not found["Profiles"]
-    assert summary.paths("ExtraTrees") == ["mkosi.extra"]
+    assert summary.paths("ExtraTrees") == ["mkosi.output/build-tool.tar", "mkosi.extra"]
+    assert summary.image["Dependencies"] == ["build-tool"]
+    assert list(summary.builds) == ["build-tool"]
+    assert summary.builds["build-tool"]["BuildPackages"] == ["make"]
+    assert summary.builds["build-tool"]["WithNetwork"] is False
     assert summary.paths("SandboxTrees") == ["mkosi.sandbox"]
     expected = [path for path in tree if path.startswith("scripts/") and path.endswith(".sh")]
     assert sorted(scripts_of(summary)) == sorted(expected)
@@ -125,7 +127,8 @@ def test_profile_lies_over_the_base(suite: str) -> None:
     assert summary.image["Profiles"] == ["cloud"]
     assert sorted(summary.image["Packages"]) == names(variant.packages)
     assert " ".join(summary.image["KernelCommandLine"]) == variant.kernel.cmdline_text
-    assert summary.paths("ExtraTrees") == ["mkosi.extra", "mkosi.profiles/cloud/mkosi.extra"]
+    trees = ["mkosi.output/build-tool.tar", "mkosi.extra", "mkosi.profiles/cloud/mkosi.extra"]
+    assert summary.paths("ExtraTrees") == trees
     assert "mkosi.profiles/cloud/scripts/21-postinst-more.sh" in summary.paths("PostInstallationScripts")
 
 

@@ -28,10 +28,11 @@ def tools_root(suite: str) -> ToolsRoot:
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """The main image's settings by mkosi's names, and everything that mkosi printed beside them."""
+    """The main image's settings by mkosi's names, those of the builds, and all that mkosi printed beside them."""
 
     image: dict[str, Any]
     complaints: tuple[str, ...]
+    builds: dict[str, dict[str, Any]] = {}  # noqa: RUF012 - an attrs field with a default
 
     def paths(self, setting: str) -> list[str]:
         """A list of paths, relative to the tree."""
@@ -53,4 +54,6 @@ def summarise(tree: FileTree, suite: str, profiles: tuple[str, ...] = ()) -> Sum
             timeout_s=120,
         )
     assert completed.status == 0, completed.lines
-    return Summary(image=json.loads(completed.stdout)["Images"][-1], complaints=completed.lines)
+    images = json.loads(completed.stdout)["Images"]
+    builds = {image["Output"]: image for image in images[:-1]}
+    return Summary(image=images[-1], complaints=completed.lines, builds=builds)

@@ -12,11 +12,15 @@ from tdxc.ir.boot import BootStep as BootStep
 from tdxc.ir.boot import BootUnit as BootUnit
 from tdxc.ir.boot import OrderedStep as OrderedStep
 from tdxc.ir.build import Artifact as Artifact
+from tdxc.ir.build import Build as Build
+from tdxc.ir.build import BuildLanguage as BuildLanguage
+from tdxc.ir.build import BuildSource as BuildSource
 from tdxc.ir.build import EfiStub as EfiStub
+from tdxc.ir.build import ResolvedBuild as ResolvedBuild
 from tdxc.ir.build import Script as Script
-from tdxc.ir.build import ScriptBuild as ScriptBuild
 from tdxc.ir.build import ScriptPhase as ScriptPhase
 from tdxc.ir.build import SourceFile as SourceFile
+from tdxc.ir.build import Toolchain as Toolchain
 from tdxc.ir.debloat import Debloat as Debloat
 from tdxc.ir.debloat import DebloatKind as DebloatKind
 from tdxc.ir.debloat import KeepDecision as KeepDecision

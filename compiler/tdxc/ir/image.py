@@ -7,7 +7,7 @@ from typing import Any
 from tdxc import records
 from tdxc.ir.base import Base, Repository, Suite
 from tdxc.ir.boot import BootStep, BootUnit, OrderedStep
-from tdxc.ir.build import EfiStub, Script, ScriptBuild
+from tdxc.ir.build import Build, EfiStub, ResolvedBuild, Script
 from tdxc.ir.debloat import Debloat, ResolvedDebloat
 from tdxc.ir.kernel import Kernel, ResolvedKernel
 from tdxc.ir.network import Network, ResolvedNetwork, Ssh
@@ -69,7 +69,7 @@ class Layer(Node):
     drop_ins: tuple[DropIn, ...] = ()
     boot_steps: tuple[BootStep, ...] = ()
     scripts: tuple[Script, ...] = ()
-    builds: tuple[ScriptBuild, ...] = ()
+    builds: tuple[Build, ...] = ()
     partitions: tuple[Partition, ...] = ()
     output_targets: tuple[OutputTarget, ...] = ()
     modules: tuple[ModuleUse, ...] = ()
@@ -162,7 +162,8 @@ class ResolvedImage(Node):
     ordered_steps: tuple[OrderedStep, ...] = ()
     boot_order: tuple[BootUnit, ...] = ()
     scripts: tuple[Script, ...] = ()
-    builds: tuple[ScriptBuild, ...] = ()
+    authored_builds: tuple[Build, ...] = ()
+    builds: tuple[ResolvedBuild, ...] = ()
     partitions: tuple[Partition, ...] = ()
     output_targets: tuple[OutputTarget, ...] = ()
     modules: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from tdxc.passes.debloat import DebloatImage
 from tdxc.passes.expand_modules import ExpandModules
 from tdxc.passes.harden_services import HardenServices
 from tdxc.passes.init_priority import InitPriority
+from tdxc.passes.lower_builds import LowerBuilds
 from tdxc.passes.lower_network import LowerNetwork
 from tdxc.passes.lower_ssh import LowerSsh
 from tdxc.passes.lower_storage import LowerStorage
@@ -29,6 +30,7 @@ AUTHORED_PASSES: tuple[Pass[AuthoredImage], ...] = (
 )
 
 RESOLVED_PASSES: tuple[Pass[ResolvedImage], ...] = (
+    LowerBuilds(),  # independent of all others; what it installs is kept by debloat
     ResolveKernel(),  # decides the command line, which the passes behind it read
     LowerNetwork(),  # adds units and files
     LowerStorage(),

@@ -71,6 +71,11 @@ def check_references(layer: Layer, merged: Layer) -> Iterator[Diagnostic]:
     for node in owned:
         yield from _known("user", node.owner, f"'{node.path}'", node, known.users)
         yield from _known("group", node.group, f"'{node.path}'", node, known.groups)
+    for build in layer.builds:
+        for artifact in build.artifacts:
+            who = f"artifact '{artifact.dest}' of build '{build.name}'"
+            yield from _known("user", artifact.owner, who, build, known.users)
+            yield from _known("group", artifact.group, who, build, known.groups)
     for user in layer.users:
         for group in (user.group, *user.groups):
             if group:

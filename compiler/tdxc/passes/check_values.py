@@ -19,6 +19,7 @@ _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,240}")
 _STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*(?::[a-z0-9]+)?(?:[=/][A-Za-z0-9][A-Za-z0-9+.~:_-]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BUILD = re.compile(r"(?!.*\.conf\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CONTROL = re.compile(r"[\0-\x08\x0a-\x1f\x7f]")
 
 
@@ -94,6 +95,8 @@ def _names(layer: Layer) -> Iterator[Diagnostic]:
         yield from _matches("unit name", name, _UNIT, span)
     for step in layer.boot_steps:
         yield from _matches("boot step name", step.name, _STEP, step.span)
+    for build in layer.builds:
+        yield from _matches("name of a build", build.name, _BUILD, build.span)
     for package in (*layer.packages, *layer.build_packages):
         yield from _matches("package name", package.name, _PACKAGE, package.span)
 

@@ -83,7 +83,7 @@ def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> Resolve
         debloat=ResolvedDebloat(span=image.span, enabled=False),
         authored_debloat=layer.debloat or Debloat(span=image.span),
         packages=unique_packages(layer.packages + _base_packages(image.base, layer, image)),
-        build_packages=unique_packages(layer.build_packages + _build_dependencies(layer)),
+        build_packages=unique_packages(layer.build_packages),
         files=tuple(sorted(layer.files, key=lambda file: file.path)),
         directories=tuple(sorted(layer.directories, key=lambda directory: directory.path)),
         symlinks=tuple(sorted(layer.symlinks, key=lambda link: link.path)),
@@ -93,7 +93,7 @@ def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> Resolve
         drop_ins=layer.drop_ins,
         boot_steps=layer.boot_steps,
         scripts=layer.scripts,
-        builds=layer.builds,
+        authored_builds=layer.builds,
         partitions=layer.partitions,
         output_targets=_targets(layer, image),
         modules=layer.module_names,
@@ -143,14 +143,6 @@ def _base_packages(base: Base, layer: Layer, image: AuthoredImage) -> tuple[Pack
     span = layer.init.span if layer.init else image.span
     rows = BASE_PACKAGES.get((family, init), ())
     return tuple(Package(name=name, span=span, cause=f"init system {init}: {reason}") for name, reason in rows)
-
-
-def _build_dependencies(layer: Layer) -> tuple[Package, ...]:
-    return tuple(
-        Package(name=name, span=build.span, cause=f"build dependency of '{build.name}'")
-        for build in layer.builds
-        for name in build.build_deps
-    )
 
 
 def _units(layer: Layer) -> list[Unit]:

@@ -67,7 +67,7 @@ def rootfs_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
             origin=origin,
         )
     ]
-    if any(True for _ in _owners(image)):
+    if any(True for _ in _owners(image)) or _gives_artifacts_away(image):
         found.append(
             PhaseScript(
                 phase=Phase.FINALIZE,
@@ -137,6 +137,10 @@ def _modes(image: ResolvedImage) -> Iterator[Rule]:
     for file in image.files:
         if file.mode not in _PLAIN_MODES:
             yield Rule(list="modes", line=f"{file.mode:04o} {_line_path(image, file)}", origin=origin_of(file))
+
+
+def _gives_artifacts_away(image: ResolvedImage) -> bool:
+    return any((a.owner, a.group) != ("root", "root") for build in image.builds for a in build.artifacts)
 
 
 def _owners(image: ResolvedImage) -> Iterator[Rule]:

@@ -284,7 +284,7 @@ def test_build_script_takes_its_source_folder_along(tmp_path: Path) -> None:
         )
     )
     (build,) = image.freeze().layer.builds
-    assert [(f.path, f.executable) for f in build.source_files] == [("configure", True), ("src/main.c", False)]
+    assert [(f.path, f.executable) for f in build.source.files] == [("configure", True), ("src/main.c", False)]
     assert [(a.source, a.dest) for a in build.artifacts] == [("build/tool", "/usr/bin/tool")]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.builds import resolved_build
 from support.images import at, image, run, unit
 from tdxc.ir import (
     Artifact,
@@ -21,7 +22,6 @@ from tdxc.ir import (
     Partition,
     ResolvedImage,
     ResolvedNetwork,
-    ScriptBuild,
 )
 from tdxc.passes.debloat import DebloatImage
 from tdxc.passes.debloat_rules import COMMON_REMOVALS, SYSTEMD_REMOVALS
@@ -137,9 +137,7 @@ def test_a_package_manager_keeps_its_tools_and_state() -> None:
 def test_settings_files_and_builds_keep_paths() -> None:
     file = File(span=at(12), path="/usr/share/doc/app/NOTICE", content=Blob.of(b""))
     other = File(span=at(13), path="/etc/app.conf", content=Blob.of(b""))
-    build = ScriptBuild(
-        span=at(14), name="tool", build_script="x", artifacts=(Artifact(source="a", dest="/usr/bin/tool"),)
-    )
+    build = resolved_build(span=at(14), artifacts=(Artifact(source="a", dest="/usr/bin/tool"),))
     found = kept(DebloatKind.PATH, files=(other, file), builds=(build,), locale="de_DE.UTF-8")
     assert {"/usr/share/doc/app/NOTICE", "/usr/bin/tool", "/usr/lib/locale"} <= found.keys()
     assert "/etc/app.conf" not in found

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 from support.authored import at, authored, run
+from support.builds import authored_build
 from tdxc.diagnostics import Code, Diagnostic
 from tdxc.ir import (
     Artifact,
@@ -16,7 +17,6 @@ from tdxc.ir import (
     OutputTarget,
     Package,
     RawUnit,
-    ScriptBuild,
     Service,
     Setting,
     Symlink,
@@ -82,11 +82,7 @@ def test_a_sound_image_passes() -> None:
         {"symlinks": (Symlink(span=at(4), path="/etc/a", target="b"),), "files": (file("/etc/a/x/y", 6),)},
         {
             "files": (file("/opt/x", 4),),
-            "builds": (
-                ScriptBuild(
-                    span=at(6), name="x", build_script="make", artifacts=(Artifact(source="x", dest="/opt/x"),)
-                ),
-            ),
+            "builds": (authored_build(span=at(6), artifacts=(Artifact(source="x", dest="/opt/x"),)),),
         },
     ],
 )
@@ -117,7 +113,7 @@ def test_paths_that_only_look_odd_pass(path: str) -> None:
 
 
 def test_artifacts_may_be_folders() -> None:
-    build = ScriptBuild(span=at(6), name="x", build_script="m", artifacts=(Artifact(source="x/", dest="/opt/x/"),))
+    build = authored_build(span=at(6), artifacts=(Artifact(source="x/", dest="/opt/x/"),))
     assert faults(builds=(build,)) == []
 
 
@@ -166,7 +162,7 @@ def test_accounts_that_packages_make_are_known() -> None:
             "boot step 'a'",
         ),
         (
-            {"builds": tuple(ScriptBuild(span=at(li), name="a", build_script="m", artifacts=()) for li in (4, 6))},
+            {"builds": tuple(authored_build(span=at(li), name="a", artifacts=()) for li in (4, 6))},
             "build 'a'",
         ),
     ],

@@ -1,0 +1,151 @@
+"""How Go, Rust, .NET and shell-script projects are fetched, compiled and tested, so that two builds are equal.
+
+Sources: go.dev/ref/mod ("go mod download", "go mod verify"), cmd/go ("-trimpath", "-buildvcs"), cmd/link; The Cargo
+Book ("Profiles", "cargo fetch", "Environment variables") and The rustc Book ("--remap-path-prefix"); .NET SDK
+("Deterministic", "PathMap", "ContinuousIntegrationBuild") and NuGet ("Locking dependencies").
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from tdxc.ir import Build
+from tdxc.passes.builds.recipe import (
+    Recipe,
+    command,
+    file_text,
+    folder,
+    has_file,
+    missing_lock,
+    need_lock,
+    word,
+    words,
+)
+
+_GO_REQUIRE = re.compile(r"^\s*require\b", re.MULTILINE)
+_DOTNET_RUNTIME = "linux-x64"
+
+_GO_FETCH = """\
+if [[ -f vendor/modules.txt ]]; then
+    echo 'The modules are in vendor/ of the source.'
+else
+    if grep -qE '^[[:space:]]*require\\b' go.mod; then
+        {need_lock}
+    fi
+    go mod download
+    go mod verify
+fi"""
+
+
+def go(build: Build) -> Recipe:
+    """Go: modules by go.sum, one static program without paths, version control stamps and build ID."""
+    needs_modules = _GO_REQUIRE.search(file_text(build, "go.mod")) and not has_file(build, "vendor/modules.txt")
+    if build.source.is_local and needs_modules and not has_file(build, "go.sum"):
+        raise missing_lock(build, "go.sum", "go mod tidy")
+    home = folder(build.name)
+    flags = " ".join(part for part in ("-s -w -buildid=", "-extldflags=-Wl,--build-id=none" * build.cgo) if part)
+    if build.ldflags:
+        flags = f"{flags} {build.ldflags}"
+    prefix_map = f"-O2 -g -ffile-prefix-map={home}=/usr/src/{build.name}"
+    return Recipe(
+        fetch=_GO_FETCH.format(need_lock=need_lock(build, "go.sum", "go mod tidy")),
+        compile=command(
+            "GOPROXY=off go build -trimpath -buildvcs=false",
+            f"-ldflags {word(build, flags)}",
+            f"-tags {word(build, ','.join(build.features))}" if build.features else "",
+            f"-o {word(build, f'{home}/out/{build.program}')} {word(build, build.package or '.')}",
+        ),
+        version_command="go env GOVERSION | sed 's/^go//'",
+        packages=("gcc", "libc6-dev", "pkg-config") if build.cgo else (),
+        environment=(
+            ("CGO_ENABLED", "1" if build.cgo else "0"),
+            ("GOCACHE", f"{home}/cache/go-build"),
+            ("GOMODCACHE", f"{home}/cache/go-mod"),
+            ("GOPATH", f"{home}/cache/go"),
+            ("GOTELEMETRY", "off"),
+            ("GOTOOLCHAIN", "local"),
+        ),
+        appended=(("CGO_CFLAGS", prefix_map), ("CGO_CXXFLAGS", prefix_map)) if build.cgo else (),
+        output=f"out/{build.program}",
+    )
+
+
+def rust(build: Build) -> Recipe:
+    """Rust: crates by Cargo.lock, one code generation unit, no incremental state, no path of the build."""
+    if build.source.is_local and not has_file(build, "Cargo.lock"):
+        raise missing_lock(build, "Cargo.lock", "cargo generate-lockfile")
+    home = folder(build.name)
+    remapped = (
+        f"--remap-path-prefix={home}/source=/usr/src/{build.name}",
+        f"--remap-path-prefix={home}/cache/cargo=/usr/src/cargo",
+        f"--remap-path-prefix={home}/cache/target=/usr/src/{build.name}/target",
+    )
+    program = f"{home}/cache/target/release/{build.program}"
+    compiled = command(
+        "cargo build --release --locked --offline",
+        f"--package {word(build, build.package)}" if build.package else "",
+        f"--features {word(build, ','.join(build.features))}" if build.features else "",
+        f"--bin {word(build, build.program)}",
+    )
+    return Recipe(
+        fetch="\n".join((need_lock(build, "Cargo.lock", "cargo generate-lockfile"), "cargo fetch --locked")),
+        compile=f"{compiled}\ninstall -D {words(build, program, f'{home}/out/{build.program}')}",
+        version_command="rustc --version | cut -d ' ' -f 2",
+        environment=(
+            ("CARGO_HOME", f"{home}/cache/cargo"),
+            ("CARGO_INCREMENTAL", "0"),
+            ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+            ("CARGO_PROFILE_RELEASE_INCREMENTAL", "false"),
+            ("CARGO_TARGET_DIR", f"{home}/cache/target"),
+            ("CARGO_TERM_COLOR", "never"),
+        ),
+        appended=(("RUSTFLAGS", " ".join(remapped)),),
+        output=f"out/{build.program}",
+    )
+
+
+def dotnet(build: Build) -> Recipe:
+    """.NET: packages by packages.lock.json, a deterministic compiler, and no path of the build."""
+    project = build.package
+    project_folder = project.rpartition("/")[0] if project.endswith("proj") else project
+    lock = posixpath.normpath(posixpath.join(project_folder, "packages.lock.json"))
+    runtime = f"--runtime {_DOTNET_RUNTIME}"
+    make = f"dotnet restore {project} {runtime} --use-lock-file"
+    if build.source.is_local and not has_file(build, lock):
+        raise missing_lock(build, lock, make)
+    home = folder(build.name)
+    contained = "true" if build.system == "self-contained" else "false"
+    return Recipe(
+        fetch="\n".join(
+            (
+                need_lock(build, lock, make),
+                command(
+                    f"dotnet restore {word(build, project)} --locked-mode {runtime}",
+                    f"-p:SelfContained={contained}",
+                ),
+            )
+        ),
+        compile=command(
+            f"dotnet publish {word(build, project)} --configuration Release --no-restore {runtime}",
+            f"--self-contained {contained}",
+            "-p:Deterministic=true -p:ContinuousIntegrationBuild=true -p:EmbedUntrackedSources=false",
+            f"-p:PathMap={word(build, f'{home}/source=/usr/src/{build.name}')}",
+            "-p:UseSharedCompilation=false -p:IncludeSourceRevisionInInformationalVersion=false -nodeReuse:false",
+            f"--output {word(build, f'{home}/out/{build.program}')}",
+        ),
+        version_command="dotnet --version",
+        environment=(
+            ("DOTNET_CLI_HOME", f"{home}/home"),
+            ("DOTNET_CLI_TELEMETRY_OPTOUT", "1"),
+            ("DOTNET_GENERATE_ASPNET_CERTIFICATE", "false"),
+            ("DOTNET_NOLOGO", "1"),
+            ("NUGET_PACKAGES", f"{home}/cache/nuget"),
+        ),
+        output=f"out/{build.program}",
+    )
+
+
+def script(build: Build) -> Recipe:
+    """Any build system, by the recipe's own shell text."""
+    return Recipe(compile=build.build_script.strip("\n"))

@@ -1,0 +1,200 @@
+"""The scripts of a build from source, as a reviewer reads them: what is fetched, what runs, what is installed."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator
+
+from tdxc import quoting
+from tdxc.ir import Artifact, BuildLanguage, ResolvedBuild
+
+from tdxc_emitters.mkosi.templates import read_template
+
+BUILD_ROOT = "/var/lib/tdxc-build"
+"""Where everything is built: one path on every host, as compilers write it into what they make. It lies in the overlay
+that mkosi throws away."""
+
+_TITLES = {BuildLanguage.GO: "Go", BuildLanguage.RUST: "Rust", BuildLanguage.DOTNET: ".NET SDK"}
+_TEMPLATES = {"fetch_git": "git", "need_lock": "lock", "check_version": "version"}
+_ENTER = """\
+if [[ ${container:-} != mkosi ]]; then
+    exec mkosi-chroot env -i container=mkosi DESTDIR="$DESTDIR" "$CHROOT_SCRIPT" "$@"
+fi"""
+
+
+def fetch_text(build: ResolvedBuild, epoch: int) -> str:
+    """``fetch.sh``: sources, patches, toolchain and dependencies, each verified; with the network."""
+    steps = [
+        *_toolchain(build),
+        *_source(build),
+        f"cd {_word(build, _source_folder(build))}",
+        *_steps("Fetch the dependencies and verify them.", build.fetch),
+        *(_compile(build) if build.network else ()),
+    ]
+    also = " It also compiles, as the recipe leaves the network on for that." if build.network else ""
+    purpose = f"Get what build '{build.name}' is made of, and verify it. mkosi leaves the network on here.{also}"
+    fetches = build.network or bool(build.fetch or build.toolchain.url or not build.source.is_local)
+    return _text(
+        [
+            *_head(purpose),
+            "# mkosi prepares the image first and then the build environment, which alone is meant.",
+            "[[ ${1-} == build ]] || exit 0",
+            f"work={_word(build, _work(build))}",
+            "if [[ ${container:-} != mkosi ]]; then",
+            *((read_template("build_network.sh"),) if fetches else ()),
+            '    exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"',
+            "fi",
+            "umask 022",
+            "",
+            *_functions(steps),
+            *(("# shellcheck source=/dev/null", '. "$work/network"', "") if fetches else ()),
+            *_environment(build, epoch),
+            'mkdir -p "$HOME" "$work/cache" "$work/out"',
+            *steps,
+            *(("", 'rm -f "$work/network" "$work/ca-certificates.crt"') if fetches else ()),
+        ]
+    )
+
+
+def _functions(steps: Iterable[str]) -> Iterator[str]:
+    """The shell functions that the steps call, each with its template."""
+    text = "\n".join(steps)
+    for name in ("download", "unpack", "fetch_git", "need_lock", "check_version"):
+        if f"{name} " in text:
+            yield read_template(f"build_{_TEMPLATES.get(name, name)}.sh")
+            yield ""
+
+
+def build_text(build: ResolvedBuild, epoch: int, artifacts: Iterable[tuple[Artifact, str]]) -> str:
+    """``build.sh``: compile, test and install, without the network; artifacts come with their places in the image."""
+    done = "Install what build '{}' has made in fetch.sh." if build.network else "Compile build '{}' and install it."
+    return _text(
+        [
+            *_head(f"{done.format(build.name)} This step has no network."),
+            f"work={_word(build, _work(build))}",
+            _ENTER,
+            "",
+            read_template("build_install.sh"),
+            *_environment(build, epoch),
+            f"cd {_word(build, _source_folder(build))}",
+            *(() if build.network else _compile(build)),
+            "",
+            "# Artifacts: where the build left them, and where they go in the image.",
+            *(_install(build, artifact, dest) for artifact, dest in artifacts),
+        ]
+    )
+
+
+def collect_text(build: ResolvedBuild) -> str:
+    """``collect.sh``: only the artifacts stay of the environment."""
+    purpose = f"Keep what build '{build.name}' installed, and nothing of the environment it was built in."
+    return _text([*_head(purpose), read_template("build_collect.sh")])
+
+
+def pack_text(build: ResolvedBuild, name: str, epoch: int) -> str:
+    """``pack.sh``: the archive again with its entries sorted."""
+    purpose = "Write the archive of artifacts anew in the order of names: mkosi's is in the order of the disk."
+    archive = f"archive=$OUTPUTDIR/{_word(build, f'{name}.tar')}"
+    return _text([*_head(purpose), archive, f"epoch={epoch}", read_template("build_pack.sh")])
+
+
+def _head(purpose: str) -> Iterator[str]:
+    yield "#!/bin/bash"
+    yield f"# {quoting.shell_comment(purpose)}"
+    yield "set -euo pipefail"
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(line.rstrip("\n") if line else "" for line in lines).rstrip("\n") + "\n"
+
+
+def _work(build: ResolvedBuild) -> str:
+    return f"{BUILD_ROOT}/{build.name}"
+
+
+def _source_folder(build: ResolvedBuild) -> str:
+    return posixpath.normpath(posixpath.join(_work(build), "source", build.source.subdir))
+
+
+def _word(build: ResolvedBuild, value: str) -> str:
+    return quoting.shell_word(value, span=build.span)
+
+
+def _environment(build: ResolvedBuild, epoch: int) -> Iterator[str]:
+    """All variables that a step sees; HOME and its like can be overridden by the recipe."""
+    fixed = {
+        "HOME": f"{_work(build)}/home",
+        "LC_ALL": "C.UTF-8",
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "TMPDIR": "/var/tmp",  # noqa: S108 - mkosi's own, on a disk rather than in memory
+        "TZ": "UTC",
+    }
+    for name, value in sorted({**fixed, **dict(build.environment)}.items()):
+        yield f"export {quoting.environment_name(name, span=build.span)}={_word(build, value)}"
+    yield ""
+
+
+def _toolchain(build: ResolvedBuild) -> Iterator[str]:
+    toolchain = build.toolchain
+    if toolchain.url:
+        archive = f"{_work(build)}/toolchain.archive"
+        home = f"{_work(build)}/toolchain"
+        yield ""
+        yield "# The toolchain, from a pinned archive; Rust's brings an installer."
+        yield f"download {_words(build, toolchain.url, toolchain.sha256, archive)}"
+        yield f"unpack {_words(build, archive, home)}"
+        yield f"if [[ -x {_word(build, f'{home}/install.sh')} ]]; then"
+        yield f"    {_words(build, f'{home}/install.sh', f'--prefix={home}', '--without=rust-docs')}"
+        yield "fi"
+    if build.version_command:
+        title = _TITLES.get(build.language, "GCC")
+        yield f'check_version {_words(build, title, toolchain.version)} "$({build.version_command})"'
+
+
+def _source(build: ResolvedBuild) -> Iterator[str]:
+    source, target = build.source, f"{_work(build)}/source"
+    yield ""
+    if source.git:
+        yield f"fetch_git {_words(build, source.git, source.rev, target)}"
+    elif source.tarball:
+        archive = f"{_work(build)}/source.archive"
+        yield f"download {_words(build, source.tarball, source.sha256, archive)}"
+        yield f"unpack {_words(build, archive, target)}"
+    else:
+        yield f"mkdir {_word(build, target)}"
+        if source.files:
+            folder = _word(build, f"mkosi.images/build-{build.name}/src")
+            yield f'cp -R "$SRCDIR"/{folder}/. {_word(build, target)}'
+            yield f"find {_word(build, target)} -type f ! -perm -u+x -exec chmod 0644 {{}} +"
+            yield f"find {_word(build, target)} \\( -type d -o -perm -u+x \\) -exec chmod 0755 {{}} +"
+    for patch in build.patches:
+        path = _word(build, f"mkosi.images/build-{build.name}/patches/{patch.path}")
+        folder = _word(build, _source_folder(build))
+        yield f'patch --directory={folder} --strip=1 --forward --no-backup-if-mismatch < "$SRCDIR"/{path}'
+    yield f'find {_word(build, target)} -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {{}} +'
+
+
+def _compile(build: ResolvedBuild) -> Iterator[str]:
+    yield from _steps("Compile.", build.compile)
+    yield from _steps("Test.", build.test)
+
+
+def _steps(title: str, text: str) -> Iterator[str]:
+    """Shell text in a subshell of its own, so that it can change folder and options as it likes."""
+    if text:
+        yield ""
+        if title:
+            yield f"# {title}"
+        yield "("
+        yield text.strip("\n")
+        yield ")"
+
+
+def _install(build: ResolvedBuild, artifact: Artifact, dest: str) -> str:
+    source = posixpath.join(_work(build), artifact.source)
+    mode = (f"{artifact.mode:04o}",) if artifact.mode is not None else ()
+    return f"install_artifact {quoting.shell_words((source, dest, *mode), span=artifact.span)}"
+
+
+def _words(build: ResolvedBuild, *values: str) -> str:
+    return quoting.shell_words(values, span=build.span)

@@ -1,0 +1,206 @@
+"""The types of the arguments of ``Build``: sources, toolchains and artifacts, each also as YAML writes it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
+
+from tdxc.diagnostics import Code, SourceSpan
+from tdxc.ir import Artifact, BuildSource, Toolchain
+
+from tdx import _values as v
+from tdx._declare import here
+from tdx._kinds import Constraint, Problem, kind_of
+
+
+def _inner_path(value: str) -> Problem | None:
+    if value.startswith("/") or ".." in value.split("/"):
+        return Problem(Code.E_PATH, f"{value!r} is not a path inside the build's folder")
+    return None
+
+
+def _artifact_source(value: str) -> Problem | None:
+    if not value or posixpath.normpath(value) == ".":
+        return Problem(Code.E_PATH, "is not a path inside the build's folder")
+    return _inner_path(value)
+
+
+def _output_path(value: str) -> Problem | None:
+    plain = value[:-1] if value.endswith("/") and value != "/" else value
+    return next(kind_of(v.GuestFile).problems(plain), None)
+
+
+BuildName = Annotated[
+    str,
+    Constraint(
+        check=lambda value: (
+            None
+            if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) and not value.endswith(".conf")
+            else Problem(Code.E_VALUE, f"{value!r} is not a name (letters, digits and '._-', not ending in '.conf')")
+        ),
+        noun="a name (letters, digits and '._-')",
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    ),
+]
+Revision = Annotated[
+    str,
+    Constraint(
+        check=lambda value: (
+            None
+            if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}", value) and ".." not in value
+            else Problem(Code.E_VALUE, f"{value!r} is not a commit, tag or branch")
+        ),
+        noun="a commit, tag or branch",
+        pattern="^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$",
+    ),
+]
+Subfolder = Annotated[v.Line, Constraint(check=_inner_path, noun="a folder of the source")]
+InnerPath = Annotated[v.Line, Constraint(check=_inner_path, noun="a path in the source")]
+ArtifactSource = Annotated[v.Line, Constraint(check=_artifact_source, noun="a path in the build's folder")]
+OutputPath = Annotated[
+    str,
+    Constraint(check=_output_path, noun="an absolute path in the image, a folder with '/' behind it", pattern="^/."),
+]
+Digest = Annotated[
+    str,
+    Constraint(
+        check=lambda value: (
+            None
+            if re.fullmatch(r"[0-9a-f]{64}", value)
+            else Problem(Code.E_VALUE, f"{value!r} is not a SHA-256", "write its 64 lower-case hex digits")
+        ),
+        noun="a SHA-256 in 64 lower-case hex digits",
+        pattern="^[0-9a-f]{64}$",
+    ),
+]
+ToolVersion = Annotated[
+    str,
+    Constraint(
+        check=lambda value: (
+            None
+            if re.fullmatch(r"(?:[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63})?", value)
+            else Problem(Code.E_VALUE, f"{value!r} is not a version")
+        ),
+        noun="a version such as '1.24'",
+        pattern="^(?:[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63})?$",
+    ),
+]
+OptionalName = Annotated[
+    str,
+    Constraint(
+        check=lambda value: (
+            None
+            if re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,63})?", value)
+            else Problem(Code.E_VALUE, f"{value!r} is not a name (letters, digits and '._-')")
+        ),
+        noun="a name (letters, digits and '._-')",
+        pattern="^(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,63})?$",
+    ),
+]
+HostPaths = list[v.HostPath] | tuple[v.HostPath, ...]
+
+_REMOTE = {"git": v.Uri, "rev": Revision, "tarball": v.Uri, "sha256": Digest, "subdir": Subfolder}
+_REMOTE_FIX = "write {git: URL, rev: COMMIT} or {tarball: URL, sha256: DIGEST}, with subdir if it is not the top"
+_OPTIONS = {"dest": v.GuestPath, "mode": v.Mode, "owner": v.UserName, "group": v.UserName}
+
+
+def _fields(value: Mapping[str, object], known: Mapping[str, object], fix: str) -> Problem | None:
+    for name, item in value.items():
+        if name not in known:
+            return Problem(Code.E_KEY, f"has the unknown key '{name}'", fix)
+        for problem in kind_of(known[name]).problems(item):
+            return Problem(problem.code, f"[{name!r}] {problem.text}", problem.fix or fix)
+    return None
+
+
+def _has_credentials(uri: object) -> bool:
+    return isinstance(uri, str) and "@" in uri.partition("://")[2].partition("/")[0]
+
+
+def _remote(value: Mapping[str, object]) -> Problem | None:
+    if problem := _fields(value, _REMOTE, _REMOTE_FIX):
+        return problem
+    if {"git", "rev"} <= set(value) and not {"tarball", "sha256"} & set(value):
+        uri = value["git"]
+    elif {"tarball", "sha256"} <= set(value) and not {"git", "rev"} & set(value):
+        uri = value["tarball"]
+    else:
+        return Problem(Code.E_VALUE, "is neither git with a rev nor a tarball with a sha256", _REMOTE_FIX)
+    if _has_credentials(uri):
+        text = "holds a user name or password, which would be readable in the tree"
+        return Problem(Code.E_SECRET, text, "leave it out, and give the build host access instead")
+    return None
+
+
+def _toolchain_tarball(value: Mapping[str, object]) -> Problem | None:
+    if "git" in value or "subdir" in value:
+        return Problem(Code.E_VALUE, "is not a tarball of a toolchain", "write tarball(URL, sha256=…)")
+    return _remote(value)
+
+
+def _artifact_options(value: Mapping[str, object]) -> Problem | None:
+    fix = "write {dest: PATH}, with mode, owner and group as they are wanted"
+    if "dest" not in value:
+        return Problem(Code.E_VALUE, "has no dest", fix)
+    return _fields(value, _OPTIONS, fix)
+
+
+RemoteSource = Annotated[Mapping[str, str], Constraint(check=_remote, noun="git(url, rev=…) or tarball(url, sha256=…)")]
+ToolchainTarball = Annotated[
+    Mapping[str, str], Constraint(check=_toolchain_tarball, noun="tarball(url, sha256=…) with a toolchain")
+]
+ArtifactOptions = Annotated[
+    Mapping[str, str | int], Constraint(check=_artifact_options, noun="artifact(dest, mode=…, owner=…)")
+]
+Artifacts = Mapping[ArtifactSource, v.GuestPath | ArtifactOptions]
+
+
+class Common(NamedTuple):
+    """The arguments that every kind of build takes."""
+
+    name: str
+    src: v.HostPath | Mapping[str, str] | None
+    artifacts: Mapping[str, str | Mapping[str, str | int]] | None
+    build_deps: v.Strings
+    patches: HostPaths
+    env: Mapping[str, str] | None
+    test: str
+    network: bool
+    outside: bool
+
+
+def toolchain(version: str, archive: Mapping[str, str] | None) -> Toolchain:
+    """The toolchain that the arguments describe."""
+    given = archive or {}
+    return Toolchain(version=version, url=given.get("tarball", ""), sha256=given.get("sha256", ""), span=here())
+
+
+def remote_source(src: object, span: SourceSpan) -> BuildSource:
+    """The source that git() or tarball() describe; one of the recipe's folder is read later."""
+    given = src if isinstance(src, Mapping) else {}
+    return BuildSource(
+        git=given.get("git", ""),
+        rev=given.get("rev", ""),
+        tarball=given.get("tarball", ""),
+        sha256=given.get("sha256", ""),
+        subdir=posixpath.normpath(given["subdir"]) if given.get("subdir") else "",
+        span=span,
+    )
+
+
+def made_artifact(source: str, given: str | Mapping[str, str | int], span: SourceSpan, program: str = "") -> Artifact:
+    """An artifact from its destination alone or with its options; a folder as destination gets the program."""
+    options = {"dest": given} if isinstance(given, str) else given
+    dest, mode = str(options["dest"]), options.get("mode")
+    if dest.endswith("/") and program:
+        dest += program
+    return Artifact(
+        source=source,
+        dest=dest.rstrip("/"),
+        mode=None if mode is None else v.mode_bits(mode),
+        owner=str(options.get("owner", "root")),
+        group=str(options.get("group", "root")),
+        span=span,
+    )
