@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 class BakeOptions:
     """How to bake. ``mirror`` serves recipes that declare no package source; ``offline`` uses cached packages only.
 
-    ``progress`` gets one sentence per step, ``on_line`` every line that mkosi prints.
+    ``progress`` gets one sentence per step, ``on_line`` every line that mkosi prints. ``recipe``: how messages name it.
     """
 
     profiles: tuple[str, ...] = ()
@@ -47,6 +47,7 @@ class BakeOptions:
     log: Path | None = None
     progress: Tell | None = None
     on_line: Tell | None = None
+    recipe: str = "RECIPE"
 
 
 @records.frozen(kw_only=True)
@@ -125,10 +126,13 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         mirror=options.mirror,
         offline=options.offline,
         targets=tuple(target.name for target in variant.output_targets),
-        finish=lambda folder: unpredicted.extend(describe_bake(folder, compilation.recipe_digest, variant)),
+        finish=lambda folder, builds: unpredicted.extend(
+            describe_bake(folder, compilation.recipe_digest, variant, builds)
+        ),
         log=options.log,
         progress=options.progress,
         on_line=options.on_line,
+        recipe=options.recipe,
     )
     output = engine.bake(request)
     return BakeResult(
@@ -138,8 +142,28 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         recipe_digest=compilation.recipe_digest,
         targets=tuple(target.name for target in variant.output_targets),
         output=output,
-        diagnostics=(*warnings, *unpredicted),
+        diagnostics=(*warnings, *output.diagnostics, *unpredicted),
     )
+
+
+def debug_build(image: AuthoredImage, options: BakeOptions, build: str, backend: Backend | None = None) -> None:
+    """Compile, and open a shell in the environment of one source build; returns when it is left, and bakes nothing.
+
+    Raises DiagnosticError: everything of a compile, E_REFERENCE for a build that the variant does not have, E_BUILD.
+    """
+    compilation = compile_image(image, override=options.override)
+    write_compilation(compilation, options.tree, force=options.force)
+    from tdxc_runtime.backends import BakeRequest, LocalBackend
+
+    request = BakeRequest(
+        tree=options.tree,
+        output=options.output,
+        profiles=options.profiles,
+        mirror=options.mirror,
+        offline=options.offline,
+        progress=options.progress,
+    )
+    (backend or LocalBackend()).debug_shell(request, build)
 
 
 def lock_image(image: AuthoredImage, lockfile: Path = DEFAULT_LOCKFILE) -> LockFile:

@@ -1,8 +1,8 @@
 """What an output folder says of its bake, and how that turns into a prediction.
 
-A bake leaves three kinds of file beside the artifacts: ``image.json`` (recipe digest, seed, profiles, targets, units),
-``origins.json`` (which line of the recipe set what the registers commit to) and ``measurement-PLATFORM.json`` for each
-target. Only ``origins.json`` and the manifests name lines of the recipe, so that a recipe and its twin in the other
+A bake leaves three kinds of file beside the artifacts: ``image.json`` (recipe digest, seed, profiles, targets, units,
+source builds), ``origins.json`` (which line of the recipe set what the registers commit to) and
+``measurement-PLATFORM.json`` for each target. Only ``origins.json`` and the manifests name lines of the recipe, so that a recipe and its twin in the other
 form still leave equal artifacts.
 """
 
@@ -19,6 +19,7 @@ from tdxc.diagnostics import UNKNOWN_SPAN, Code, Diagnostic, DiagnosticError, No
 from tdxc.ir import DebloatKind, ResolvedImage
 
 if TYPE_CHECKING:
+    from tdxc_runtime.builds import BuildRecord
     from tdxc_runtime.measure.boot.gpt import PartitionTable
     from tdxc_runtime.measure.events import PredictedEvent
     from tdxc_runtime.measure.manifest import Manifest
@@ -49,7 +50,9 @@ class Baked:
     origins: Mapping[str, SourceSpan] = records.field(factory=dict)
 
 
-def describe_bake(folder: Path, recipe_digest: str, variant: ResolvedImage) -> tuple[Diagnostic, ...]:
+def describe_bake(
+    folder: Path, recipe_digest: str, variant: ResolvedImage, builds: tuple[BuildRecord, ...] = ()
+) -> tuple[Diagnostic, ...]:
     """Write the three kinds of file into a folder that holds a bake's artifacts.
 
     Returns warnings (W_MEASUREMENT) about platforms whose registers cannot be predicted; raises OSError for what the
@@ -64,6 +67,10 @@ def describe_bake(folder: Path, recipe_digest: str, variant: ResolvedImage) -> t
         "targets": list(targets),
         "seed": variant.reproducibility.seed or None,
         "units": None if units is None else sorted(units),
+        "builds": [
+            {"name": build.name, "language": build.language, "key": build.key or None, "network": build.network}
+            for build in builds
+        ],
         "tdxvm": __version__,
     }
     _write(folder / DESCRIPTION, data)

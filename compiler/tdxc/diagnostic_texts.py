@@ -113,6 +113,12 @@ TEXTS: dict[Code, str] = {
         "A log or quote does not match what was expected of it. The first event that differs is printed beside "
         "the expected one, with its likely cause."
     ),
+    Code.E_BUILD: (
+        "A source build failed: its packages cannot be installed together, its sources could not be fetched or "
+        "verified, or its own compiler, test or script failed. The build and the last lines of its output are named, "
+        "and where the whole log is. 'tdxc build RECIPE --debug-shell NAME' opens a shell in that build's environment, "
+        "with its sources and dependencies in place and the network off."
+    ),
     Code.E_BACKEND_UNAVAILABLE: (
         "A tool that is needed is missing or too old, or this machine does not allow what it needs (root or user "
         "namespaces, a reachable package mirror). 'tdxc doctor' checks all of it and prints the fixes."
@@ -148,6 +154,10 @@ TEXTS: dict[Code, str] = {
     ),
     Code.W_OVERRIDE: (
         "An override folder changes a setting that a guarantee rests on; 'tdxc explain overrides' lists all of them."
+    ),
+    Code.W_CACHE: (
+        "A result in the cache of source builds was not what had been stored, so it was removed and the build was made "
+        "again. The image is right; the disk or whatever wrote to the cache may not be."
     ),
 }
 """One entry per code; a test holds the two together."""

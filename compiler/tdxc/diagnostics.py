@@ -53,6 +53,7 @@ class Code(enum.StrEnum):
     E_QUOTE = "E_QUOTE"
     E_MEASUREMENT = "E_MEASUREMENT"
     E_VERIFY = "E_VERIFY"
+    E_BUILD = "E_BUILD"
     E_BACKEND_UNAVAILABLE = "E_BACKEND_UNAVAILABLE"
     E_BACKEND_EXECUTION = "E_BACKEND_EXECUTION"
     E_INTERNAL = "E_INTERNAL"
@@ -63,6 +64,7 @@ class Code(enum.StrEnum):
     W_UNMEASURED = "W_UNMEASURED"
     W_DEVELOPMENT = "W_DEVELOPMENT"
     W_OVERRIDE = "W_OVERRIDE"
+    W_CACHE = "W_CACHE"
 
     @property
     def severity(self) -> Severity:

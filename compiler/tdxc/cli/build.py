@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     "--backend", type=click.Choice(["local", "nix", "lima"]), help="Where mkosi runs; the recipe's by default."
 )
 @click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="Keep the whole log in this file.")
+@click.option("--debug-shell", metavar="NAME", default="",
+              help="Bake nothing; open a shell in the environment of this source build.")  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Print every line of mkosi's output.")
 @click.option("--force", is_flag=True, help="Discard changes made by hand in the compiled tree.")
 @format_option("text", "json")
 def command(
     recipe: str, output: Path, tree: Path, emit_mkosi: Path | None, mkosi_override: Path | None,
     profiles: tuple[str, ...], frozen: bool, lockfile: Path, offline: bool, mirror: str, backend: str | None,
-    log: Path | None, verbose: bool, force: bool, output_format: str,
+    log: Path | None, debug_shell: str, verbose: bool, force: bool, output_format: str,
 ) -> None:  # fmt: skip
     """Compile RECIPE and bake its image with mkosi.
 
@@ -52,13 +54,18 @@ def command(
         return
     from tdxc_runtime.backends import backend_for
 
-    from tdxc.bake import BakeOptions, bake_image
+    from tdxc.bake import BakeOptions, bake_image, debug_build
 
-    with Steps(verbose=verbose) as steps:
+    # a spinner would write over the shell
+    with Steps(verbose=verbose or bool(debug_shell)) as steps:
         options = BakeOptions(
             profiles=profiles, tree=tree, output=output, lockfile=lockfile, frozen=frozen, offline=offline,
             force=force, mirror=mirror, override=mkosi_override, log=log, progress=steps.step, on_line=steps.line,
+            recipe=recipe,
         )  # fmt: skip
+        if debug_shell:
+            debug_build(loaded.image, options, debug_shell, backend_for(backend or loaded.backend))
+            return
         result = bake_image(loaded.image, options, backend_for(backend or loaded.backend))
     report_warnings(result.diagnostics, output_format)
     if output_format == "json":

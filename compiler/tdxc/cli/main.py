@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compile": ("compile", "Compile a recipe into a mkosi tree."),
     "lock": ("lock", "Write the lockfile of a recipe."),
     "build": ("build", "Compile a recipe and bake its image."),
+    "cache": ("cache", "List, clean or explain the cache of source builds."),
     "run": ("run", "Boot a baked image in QEMU."),
     "measure": ("measure", "Predict the registers that an image will show."),
     "verify": ("verify", "Check an event log or quote against a manifest."),

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
-from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 
+from tdxc_runtime.builds.declared import BuildRecord
 from tdxc_runtime.toolsroot.apt_sources import Mirror
 
 Progress = Callable[[str], None]
@@ -97,7 +98,8 @@ class Durations:
 class BakeOutput:
     """A finished bake. ``mirror`` is None where the tree names its own package sources, or nothing named any.
 
-    ``tools`` says which mkosi ran: the host's, or a tools root by name.
+    ``tools`` says which mkosi ran: the host's, or a tools root by name. ``builds``: the image's source builds.
+    ``diagnostics``: warnings.
     """
 
     folder: Path
@@ -107,6 +109,8 @@ class BakeOutput:
     mkosi_version: str
     tools: str
     durations: Durations
+    builds: tuple[BuildRecord, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
 
     def of_kind(self, kind: ArtifactKind) -> tuple[Artifact, ...]:
         """The artifacts of one kind."""
@@ -130,6 +134,10 @@ class Backend(Protocol):
         """Bake ``request``; raises DiagnosticError (E_BACKEND_UNAVAILABLE, E_BACKEND_EXECUTION, E_OUTPUT)."""
         ...
 
+    def debug_shell(self, request: BakeRequest, build: str) -> None:
+        """Open a shell in the environment of a source build; raises DiagnosticError (E_REFERENCE, E_BUILD)."""
+        ...
+
 
 @attrs.frozen(kw_only=True)
 class BakeRequest:
@@ -138,7 +146,8 @@ class BakeRequest:
     ``mirror`` is used where the tree names no package sources. ``offline``: cached packages only. ``targets``: the
     platforms (keys of :data:`TARGET_KINDS`) to make a disk for. ``log`` defaults to a file in the cache. ``progress``
     gets one sentence for each step, ``on_line`` every line of the log. ``finish`` is called with the folder that holds
-    all artifacts, before they are hashed and published, to add to them.
+    all artifacts and with the source builds of the image, before artifacts are hashed and published, to add to them.
+    ``recipe``: how messages name the recipe.
     """
 
     tree: Path
@@ -146,12 +155,13 @@ class BakeRequest:
     profiles: tuple[str, ...] = ()
     mirror: str = ""
     offline: bool = False
-    finish: Callable[[Path], None] | None = None
+    finish: Callable[[Path, tuple[BuildRecord, ...]], None] | None = None
     targets: tuple[str, ...] = ()
     cache: Path | None = None
     log: Path | None = None
     progress: Progress | None = None
     on_line: Progress | None = None
+    recipe: str = "RECIPE"
 
 
 def collect_artifacts(folder: Path) -> tuple[Artifact, ...]:

@@ -6,7 +6,6 @@ read once (for its digest) and synced, and one rename publishes it. An earlier o
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import uuid
@@ -26,8 +25,12 @@ from tdxc_runtime.backends.base import (
     record_text,
     target_kind,
 )
-from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiInRoot, MkosiTool
-from tdxc_runtime.backends.package_sources import TreeSources, cached_suites, read_summary, write_sandbox_tree
+from tdxc_runtime.backends.mkosi_tool import MkosiTool
+from tdxc_runtime.backends.package_sources import TreeSources
+from tdxc_runtime.backends.workplace import Workplace, prepare_workplace
+from tdxc_runtime.builds.declared import read_builds
+from tdxc_runtime.builds.fetch_settings import write_fetch_settings
+from tdxc_runtime.builds.run import MadeBuilds, made_builds
 from tdxc_runtime.process import describe_status, rerunnable, stop_on_signals
 from tdxc_runtime.supervisor.syscalls import exchange
 from tdxc_runtime.toolsroot.apt_sources import Mirror
@@ -73,14 +76,15 @@ def _bake_checked(find_tool: Callable[[], MkosiTool], request: BakeRequest) -> B
         began = time.monotonic()
         tool = find_tool()
         ready = time.monotonic()
-        found, used = _run_mkosi(request, tool, scratch)
+        workplace, made = _run_mkosi(request, tool, scratch)
+        found = workplace.folders.output
         if request.finish:
-            request.finish(found)
+            request.finish(found, made.records)
         done = time.monotonic()
         if request.progress:
             request.progress("hashing and publishing the artifacts")
         artifacts = collect_artifacts(found)
-        mirror = used.uri if used else ""
+        mirror = workplace.mirror.uri if workplace.mirror else ""
         record = record_text(artifacts, found, mkosi_version=tool.version, tools=tool.description, mirror=mirror)
         (found / RECORD_NAME).write_text(record, encoding="utf-8")
         publish(found, request.output, scratch)
@@ -88,9 +92,11 @@ def _bake_checked(find_tool: Callable[[], MkosiTool], request: BakeRequest) -> B
         folder=request.output,
         artifacts=tuple(attrs.evolve(a, path=request.output / a.path.relative_to(found)) for a in artifacts),
         log=request.log or Path(),
-        mirror=used,
+        mirror=workplace.mirror,
         mkosi_version=tool.version,
         tools=tool.description,
+        builds=made.records,
+        diagnostics=made.diagnostics,
         durations=Durations(tools_s=ready - began, mkosi_s=done - ready, publish_s=time.monotonic() - done),
     )
 
@@ -141,42 +147,32 @@ def default_log(cache: Path, name: str) -> Path:
     return folder / f"bake-{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
 
 
-def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Path, Mirror | None]:
-    """Run summary and build; the folder with the result (inside ``scratch``) and the mirror that was written down."""
-    cache = request.cache or cache_folder()
-    folders = BakeFolders(
-        tree=request.tree,
-        scratch=scratch,
-        packages=cache / "packages",
-        build=cache / "build" / hashlib.sha256(os.fsencode(request.tree)).hexdigest()[:16],
-    )
-    folders.create()
-    seen = tool.folders(folders)
-    common = ["--directory", str(seen.tree), *(f"--profile={name}" for name in request.profiles)]
-    tool.send(folders)
-    summary = tool.run([*common, "--json", "summary"], folders, capture=True)
-    sources = read_summary(summary.stdout, tree_inside=seen.tree, tree=folders.tree)
-    has_suite = cached_suites(folders.packages) if request.offline else None
-    tools_etc = tool.root.root / "etc" if isinstance(tool, MkosiInRoot) else None
-    used = write_sandbox_tree(folders.sandbox, sources, request.mirror, has_suite=has_suite, tools_etc=tools_etc)
-    arguments = [
-        *common,
-        f"--output-directory={seen.output}",
-        f"--workspace-directory={seen.work}",
-        f"--package-cache-directory={seen.packages}",
-        f"--build-directory={seen.build}",
-        f"--sandbox-tree={seen.sandbox}",
-        *(["--cache-only=always"] if request.offline else []),
-        "build",
-    ]
-    _write_log_head(request, tool, folders, arguments, _sources_sentence(sources, used, request.mirror))
-    _build(request, tool, folders, arguments)
-    _make_disks(request, folders.output, sources.seed)
-    return folders.output, used
+def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Workplace, MadeBuilds]:
+    """Run summary, source builds and build; the artifacts are in the workplace's output folder."""
+    workplace = prepare_workplace(request, tool, scratch)
+    if request.progress:
+        request.progress(_sources_sentence(workplace.sources, workplace.mirror, request.mirror))
+    builds = read_builds(request.tree, request.profiles)
+    if builds:
+        write_fetch_settings(workplace.folders.sandbox)
+    with made_builds(
+        workplace,
+        builds,
+        cache=request.cache or cache_folder(),
+        log=request.log or Path(),
+        recipe=request.recipe,
+        progress=request.progress,
+        on_line=request.on_line,
+    ) as made:
+        arguments = made.workplace.arguments(f"--build-directory={made.workplace.seen.build}", *made.arguments)
+        _write_log_head(request, made.workplace, arguments)
+        _build(request, made.workplace, arguments)
+    _make_disks(request, workplace.folders.output, workplace.sources.seed)
+    return made.workplace, made
 
 
-def _build(request: BakeRequest, tool: MkosiTool, folders: BakeFolders, arguments: list[str]) -> None:
-    seen = tool.folders(folders)
+def _build(request: BakeRequest, workplace: Workplace, arguments: list[str]) -> None:
+    tool, folders, seen = workplace.tool, workplace.folders, workplace.seen
     steps = ["starting mkosi"]
 
     def on_line(line: str) -> None:
@@ -230,19 +226,15 @@ def _sources_sentence(sources: TreeSources, used: Mirror | None, option: str) ->
     return "packages come from mkosi's own default mirror"
 
 
-def _write_log_head(
-    request: BakeRequest, tool: MkosiTool, folders: BakeFolders, arguments: list[str], sources: str
-) -> None:
-    if request.progress:
-        request.progress(sources)
+def _write_log_head(request: BakeRequest, workplace: Workplace, arguments: list[str]) -> None:
     if request.log is None:
         return
     request.log.parent.mkdir(parents=True, exist_ok=True)
     head = [
         f"baking {request.tree} into {request.output}",
-        f"mkosi {tool.version}, {tool.description}",
-        sources,
-        f"the tree is called {tool.folders(folders).tree} below",
+        f"mkosi {workplace.tool.version}, {workplace.tool.description}",
+        _sources_sentence(workplace.sources, workplace.mirror, request.mirror),
+        f"the tree is called {workplace.seen.tree} below",
         rerunnable(["mkosi", *arguments]),
         "",
     ]

@@ -21,7 +21,7 @@ from tdxc_runtime.backends.base import BakeOutput, BakeRequest
 from tdxc_runtime.backends.engine import bake_with
 from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiTool
 from tdxc_runtime.backends.nix import SHELL_FOLDER, develop_argv, version_in
-from tdxc_runtime.process import Completed, LineCallback, run
+from tdxc_runtime.process import Bind, Completed, LineCallback, run, start
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|MiB)")
 _WORKPLACE = Path("/var/tmp/tdxvm")  # noqa: S108 - a path inside the virtual machine, which is ours alone
@@ -56,6 +56,12 @@ class LimaBackend:
     def bake(self, request: BakeRequest) -> BakeOutput:
         """See :func:`tdxc_runtime.backends.engine.bake_with`."""
         return bake_with(lambda: self._find_tool(request), request)
+
+    def debug_shell(self, request: BakeRequest, build: str) -> None:
+        """See :func:`tdxc_runtime.builds.debug_shell.open_debug_shell`."""
+        from tdxc_runtime.builds.debug_shell import open_debug_shell
+
+        open_debug_shell(lambda: self._find_tool(request), request, build)
 
     def _find_tool(self, request: BakeRequest) -> MkosiTool:
         if shutil.which("limactl") is None:
@@ -138,10 +144,22 @@ class LimaMkosi:
         check: bool = True,
     ) -> Completed:
         """Run mkosi as root of the machine."""
-        temporary = f"TMPDIR={self.folders(folders).work}"
-        command = ["sudo", "env", temporary, *develop_argv(_FLAKE, ["mkosi", *arguments])]
-        argv = shell_argv(self.instance, command)
+        argv = shell_argv(self.instance, self._command(arguments, folders))
         return run(argv, on_line=on_line, log=log, capture=capture, check=check)
+
+    def attach(self, arguments: Sequence[str], folders: BakeFolders) -> int:
+        """Run mkosi on our own terminal."""
+        argv = shell_argv(self.instance, self._command(arguments, folders))
+        with start(argv, interactive=True) as running:
+            return running.finish()
+
+    def run_beside(self, argv: Sequence[str], binds: Sequence[Bind]) -> Completed | None:
+        """Nothing: the machine does not see our folders."""
+        return None
+
+    def _command(self, arguments: Sequence[str], folders: BakeFolders) -> list[str]:
+        temporary = f"TMPDIR={self.folders(folders).work}"
+        return ["sudo", "env", temporary, *develop_argv(_FLAKE, ["mkosi", *arguments])]
 
 
 def shell_argv(instance: str, command: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import attrs
 
 from tdxc_runtime.backends.base import BakeOutput, BakeRequest, Progress
 from tdxc_runtime.backends.engine import bake_with
-from tdxc_runtime.backends.mkosi_tool import find_mkosi
+from tdxc_runtime.backends.mkosi_tool import MkosiTool, find_mkosi
 from tdxc_runtime.toolsroot.contents import DEFAULT_SUITE
 
 
@@ -21,10 +21,16 @@ class LocalBackend:
 
     def bake(self, request: BakeRequest) -> BakeOutput:
         """See :func:`tdxc_runtime.backends.engine.bake_with`."""
-        return bake_with(
-            lambda: find_mkosi(cache=request.cache, mirror=request.mirror, progress=request.progress, suite=self.suite),
-            request,
-        )
+        return bake_with(lambda: self._find_tool(request), request)
+
+    def debug_shell(self, request: BakeRequest, build: str) -> None:
+        """See :func:`tdxc_runtime.builds.debug_shell.open_debug_shell`."""
+        from tdxc_runtime.builds.debug_shell import open_debug_shell
+
+        open_debug_shell(lambda: self._find_tool(request), request, build)
+
+    def _find_tool(self, request: BakeRequest) -> MkosiTool:
+        return find_mkosi(cache=request.cache, mirror=request.mirror, progress=request.progress, suite=self.suite)
 
 
 def bake(

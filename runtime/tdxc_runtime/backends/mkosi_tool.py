@@ -16,9 +16,11 @@ from typing import Protocol
 
 import attrs
 
-from tdxc_runtime.process import Bind, Completed, Confinement, LineCallback, run
+from tdxc_runtime.process import Bind, Completed, Confinement, LineCallback, run, start
+from tdxc_runtime.toolsroot.cache import cache_folder
 from tdxc_runtime.toolsroot.contents import DEFAULT_SUITE, EXPECTED_VERSIONS
 from tdxc_runtime.toolsroot.root import Progress, ToolsRoot
+from tdxc_runtime.toolsroot.userns import caller_id_map
 
 MINIMUM_VERSION = (25,)
 _UMASK = 0o022
@@ -117,6 +119,14 @@ class MkosiTool(Protocol):
         """Run it with ``arguments``; nothing of it outlives us (see :mod:`tdxc_runtime.process`)."""
         ...
 
+    def attach(self, arguments: Sequence[str], folders: BakeFolders) -> int:
+        """Run it on our own terminal, and return its exit status."""
+        ...
+
+    def run_beside(self, argv: Sequence[str], binds: Sequence[Bind]) -> Completed | None:
+        """Run another tool where this mkosi finds its own, such as apt, with its output kept; None where we cannot."""
+        ...
+
 
 class OnThisMachine:
     """The part of :class:`MkosiTool` that is the same wherever mkosi sees our own files."""
@@ -139,6 +149,25 @@ class HostMkosi(OnThisMachine):
     def folders(self, folders: BakeFolders) -> BakeFolders:
         """As they are."""
         return folders
+
+    def attach(self, arguments: Sequence[str], folders: BakeFolders) -> int:
+        """Run it on our own terminal."""
+        environment = {**os.environ, "TMPDIR": str(folders.work)}
+        confinement = Confinement(namespaces=os.geteuid() == 0)
+        argv = [*self.prefix, "mkosi", *arguments]
+        with start(argv, env=environment, interactive=True, umask=_UMASK, confinement=confinement) as running:
+            return running.finish()
+
+    def run_beside(self, argv: Sequence[str], binds: Sequence[Bind]) -> Completed | None:
+        """Run a tool of the host in a root of its own, where ``binds`` can lie over the host's folders."""
+        if self.prefix:
+            return None
+        staging = cache_folder() / "staging"
+        staging.mkdir(parents=True, exist_ok=True)
+        confinement = Confinement(
+            namespaces=True, root=Path("/"), staging=staging, binds=tuple(binds), id_map=caller_id_map()
+        )
+        return run([*argv], capture=True, check=False, umask=_UMASK, confinement=confinement)
 
     def run(
         self,
@@ -183,6 +212,20 @@ class MkosiInRoot(OnThisMachine):
         """Fixed names."""
         del folders
         return INSIDE
+
+    def attach(self, arguments: Sequence[str], folders: BakeFolders) -> int:
+        """Run it inside, on our own terminal."""
+        environment = self.root.environment({"TMPDIR": str(INSIDE.work)})
+        confinement = self.root.confinement(binds=folders.binds(INSIDE))
+        argv = ["mkosi", *arguments]
+        with start(
+            argv, cwd=Path("/"), env=environment, interactive=True, umask=_UMASK, confinement=confinement
+        ) as running:
+            return running.finish()
+
+    def run_beside(self, argv: Sequence[str], binds: Sequence[Bind]) -> Completed | None:
+        """Run a tool of the root."""
+        return self.root.run(argv, binds=binds, capture=True, check=False, umask=_UMASK)
 
     def run(
         self,

@@ -35,6 +35,12 @@ class NixBackend:
         """See :func:`tdxc_runtime.backends.engine.bake_with`."""
         return bake_with(self._find_tool, request)
 
+    def debug_shell(self, request: BakeRequest, build: str) -> None:
+        """See :func:`tdxc_runtime.builds.debug_shell.open_debug_shell`."""
+        from tdxc_runtime.builds.debug_shell import open_debug_shell
+
+        open_debug_shell(self._find_tool, request, build)
+
     def _find_tool(self) -> MkosiTool:
         require_nix()
         prefix = tuple(develop_argv(self.flake, ()))

@@ -39,7 +39,8 @@ class TreeSources:
 
     ``declared``: it names its own sources. ``seed``: what identifiers of its disks are derived from. ``suites``:
     further suites that it takes packages from without naming a source (``rules/suites``, one a line). ``snapshot``: the
-    time at which it wants the archive (``mkosi.snapshot``), for which it names no source either.
+    time at which it wants the archive (``mkosi.snapshot``), for which it names no source either. ``architecture``: in
+    systemd's spelling. ``sandbox_trees``: the tree's own, each a folder of this machine and its place in the sandbox.
     """
 
     distribution: str
@@ -49,6 +50,8 @@ class TreeSources:
     seed: uuid.UUID
     suites: tuple[str, ...] = ()
     snapshot: str = ""
+    architecture: str = "x86-64"
+    sandbox_trees: tuple[tuple[Path, str], ...] = ()
 
 
 def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSources:
@@ -68,6 +71,11 @@ def read_summary(summary: bytes, *, tree_inside: Path, tree: Path) -> TreeSource
             declared=declares or any(_has_sources(path, tree_inside, tree) for path in trees),
             suites=_read_suites(tree, image.get("Profiles") or []),
             snapshot=_read_snapshot(tree),
+            architecture=image.get("Architecture") or "x86-64",
+            sandbox_trees=tuple(
+                (_on_host(Path(entry["Source"]), tree_inside, tree), entry.get("Target") or "")
+                for entry in image["SandboxTrees"]
+            ),
         )
     except (ValueError, KeyError, IndexError, TypeError) as fault:
         raise DiagnosticError.of(
@@ -165,8 +173,11 @@ def _answers(options: Mapping[str, str]) -> Callable[[str, str], bool]:
 
 
 def _has_sources(path: Path, tree_inside: Path, tree: Path) -> bool:
-    on_host = tree / path.relative_to(tree_inside) if path.is_relative_to(tree_inside) else path
-    return (on_host / SOURCES_PATH).is_file()
+    return (_on_host(path, tree_inside, tree) / SOURCES_PATH).is_file()
+
+
+def _on_host(path: Path, tree_inside: Path, tree: Path) -> Path:
+    return tree / path.relative_to(tree_inside) if path.is_relative_to(tree_inside) else path
 
 
 def _write_private(path: Path, text: str) -> None:

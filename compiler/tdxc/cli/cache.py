@@ -1,0 +1,144 @@
+"""``tdxc cache``: what the cache of source builds holds, why something in it was built, and cleaning it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from tdxc.cli.recipe import format_option
+
+if TYPE_CHECKING:
+    from tdxc_runtime.builds import BuildStore, CacheEntry
+
+ACTIONS = ("ls", "gc", "why")
+_DAY_S = 86400.0
+_SHOWN_KEY = 12
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)", re.IGNORECASE)
+
+
+@click.command("cache")
+@click.argument("action", metavar="ACTION", type=click.Choice(ACTIONS))
+@click.argument("build", metavar="[BUILD]", default="")
+@click.option("--unused", metavar="DAYS", type=click.FloatRange(min=0), default=30, show_default=True,
+              help="With `gc`: remove what no bake has used for so long.")  # fmt: skip
+@click.option("--max-size", metavar="SIZE", default="", help="With `gc`: then the longest unused above this, e.g. 2G.")
+@format_option("text", "json")
+def command(action: str, build: str, unused: float, max_size: str, output_format: str) -> None:
+    """List, clean or explain the cache of source builds.
+
+    ACTION is `ls`, which lists what is in it (of BUILD, where one is named); `gc`, which removes what is damaged or
+    unused; or `why`, which says why BUILD, a name or the beginning of a key, was built the last time: which input had
+    changed since the time before.
+    """
+    from tdxc_runtime.builds import STORE_FOLDER, BuildStore
+    from tdxc_runtime.toolsroot import cache_folder
+
+    store = BuildStore(cache_folder() / STORE_FOLDER)
+    if action == "why":
+        _explain(store, _chosen(store, build), output_format)
+    elif action == "gc":
+        removed = store.collect(unused_s=unused * _DAY_S, total_bytes=_size(max_size))
+        _print_entries(removed, output_format, f"{len(removed)} removed")
+    else:
+        entries = tuple(entry for entry in store.entries() if build in {"", entry.build})
+        _print_entries(entries, output_format, f"{len(entries)} in {store.folder}")
+
+
+def _chosen(store: BuildStore, build: str) -> CacheEntry:
+    """The newest entry of that name, or the one with a key that begins so."""
+    from tdxc.diagnostics import Code, DiagnosticError, nearest
+
+    if not build:
+        raise click.UsageError("name a build: `tdxc cache why BUILD`")
+    entries = store.entries()
+    found = [entry for entry in entries if entry.build == build or entry.key.startswith(build)]
+    if found:
+        return found[0]
+    names = sorted({entry.build for entry in entries})
+    close = nearest(build, names)
+    raise DiagnosticError.of(
+        Code.E_REFERENCE,
+        f"no build '{build}' is in the cache" + (f": it has {', '.join(names)}" if names else ", which is empty"),
+        fix=f"did you mean '{close}'?" if close else "`tdxc cache ls` lists all",
+    )
+
+
+def _explain(store: BuildStore, entry: CacheEntry, output_format: str) -> None:
+    from tdxc_runtime.builds import CorruptEntryError, changed_inputs
+
+    before = None
+    if entry.previous:
+        try:
+            before = store.find(entry.previous)
+        except CorruptEntryError:
+            before = None
+    changes = changed_inputs(before.inputs, entry.inputs) if before else ()
+    reason = entry.reason or _reason(entry, before)
+    if output_format == "json":
+        rows = [{"input": c.name, "before": c.before or None, "after": c.after or None} for c in changes]
+        _print_json({**_data(entry), "why": reason, "previous": entry.previous or None, "changes": rows})
+        return
+    click.echo(f"{entry.build} ({entry.key[:_SHOWN_KEY]}), {_time(entry.made)}: {reason}")
+    for change in changes:
+        click.echo(f"  {change}")
+
+
+def _reason(entry: CacheEntry, before: CacheEntry | None) -> str:
+    if not entry.previous:
+        return "nothing of that name was in the cache"
+    if before is None:
+        return (
+            f"what it was before ({entry.previous[:_SHOWN_KEY]}) is no longer in the cache, so nothing can be compared"
+        )
+    return f"built again, as these inputs had changed since {before.key[:_SHOWN_KEY]}"
+
+
+def _print_entries(entries: tuple[CacheEntry, ...], output_format: str, summary: str) -> None:
+    if output_format == "json":
+        _print_json([_data(entry) for entry in entries])
+        return
+    width = max((len(entry.build) for entry in entries), default=0)
+    for entry in entries:
+        what = f"{entry.key[:_SHOWN_KEY]}  {entry.build.ljust(width)}  {entry.language:<6}"
+        cost = f"{entry.size_bytes / 1e6:8.1f} MB  {entry.seconds:6.1f} s"
+        network = "  with network" if entry.network else ""
+        click.echo(f"{what}  {cost}  made {_time(entry.made)}  used {_time(entry.used)}{network}")
+    click.echo(f"{summary}, {sum(entry.size_bytes for entry in entries) / 1e6:.1f} MB")
+
+
+def _data(entry: CacheEntry) -> dict[str, object]:
+    return {
+        "key": entry.key,
+        "build": entry.build,
+        "language": entry.language,
+        "network": entry.network,
+        "made": _time(entry.made),
+        "used": _time(entry.used),
+        "seconds": entry.seconds,
+        "size": entry.size_bytes,
+        "sha256": entry.sha256,
+    }
+
+
+def _print_json(data: object) -> None:
+    import json
+
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _time(seconds: float) -> str:
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _size(text: str) -> int | None:
+    """``500M`` or ``2G`` (powers of 1024) in bytes; None for nothing."""
+    if not text:
+        return None
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise click.UsageError(f"{text!r} is not a size: write it like 500M or 2G")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
