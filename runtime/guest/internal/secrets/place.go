@@ -122,7 +122,11 @@ func makeFolder(name string) error {
 		return err
 	}
 	defer parent.Close()
-	if err := unix.Mkdirat(int(parent.Fd()), path.Base(name), 0o711); err != nil && !errors.Is(err, unix.EEXIST) {
+	err = unix.Mkdirat(int(parent.Fd()), path.Base(name), 0o711)
+	if err == nil { // whatever the umask is
+		err = unix.Fchmodat(int(parent.Fd()), path.Base(name), 0o711, 0)
+	}
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("cannot make the folder %s: %w", name, err)
 	}
 	return nil
@@ -152,7 +156,7 @@ func checkVolatile(file *os.File) error {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		return nil
 	}
-	return fault.Refuse("choose a path below /run", "a secret cannot go to %s, which is not on a tmpfs", file.Name())
+	return fault.Refuse("choose a path on a tmpfs, such as below /run", "a secret cannot go to %s, which is not on a tmpfs", file.Name())
 }
 
 // account resolves a user or group, by name or number, in the image's own files.

@@ -87,12 +87,13 @@ func (s *server) ServeHTTP(response http.ResponseWriter, request *http.Request) 
 		s.refuse(response, refused)
 		return
 	}
-	s.answer(response, http.StatusOK, answer)
-	if accepted, ok := answer.(acceptedAnswer); ok {
+	accepted, isPost := answer.(acceptedAnswer)
+	if isPost {
 		s.log.Info("secrets received", "from", sender, "names", strings.Join(accepted.Accepted, ","), "missing", strings.Join(accepted.Missing, ","))
-		if accepted.State == stateComplete {
-			s.complete(nil)
-		}
+	}
+	s.answer(response, http.StatusOK, answer)
+	if isPost && accepted.State == stateComplete {
+		s.complete(nil)
 	}
 }
 
@@ -128,7 +129,7 @@ func (s *server) route(response http.ResponseWriter, request *http.Request) (any
 
 func (s *server) refuse(response http.ResponseWriter, refused *refusal) {
 	for name, values := range refused.header {
-		response.Header()[name] = values
+		response.Header()[http.CanonicalHeaderKey(name)] = values
 	}
 	s.answer(response, refused.status, errorAnswer{Version: protocolVersion,
 		Error: errorBody{Code: refused.code, Message: refused.message, Faults: refused.faults}})

@@ -186,13 +186,10 @@ func isPEM(text string) bool {
 		if len(rest) == 0 {
 			return blocks > 0
 		}
-		// Decode skips text in front of a block, which is why each must start where the last one ended.
-		if !bytes.HasPrefix(rest, []byte("-----BEGIN ")) {
-			return false
-		}
-		first, _, _ := bytes.Cut(rest, []byte("\n"))
 		block, after := pem.Decode(rest)
-		if block == nil || strings.TrimRight(string(first), "\r \t") != "-----BEGIN "+block.Type+"-----" {
+		// Decode skips what is no block, so this one must start where the last one ended, and hold no other start.
+		begin := []byte("-----BEGIN ")
+		if block == nil || !bytes.HasPrefix(rest, begin) || bytes.Count(rest[:len(rest)-len(after)], begin) != 1 {
 			return false
 		}
 		rest = after
