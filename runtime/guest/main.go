@@ -41,6 +41,9 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"check", "read the configuration and say whether it is right", runCheck, nil},
+		{"init", "run the steps that the configuration lists", runInit, nil},
+		{"key", "make keys, or get them back", runKey, nil},
+		{"disk", "open, check and mount encrypted disks", runDisk, nil},
 		{"secrets", "take the secrets that the machine waits for", runSecrets, nil},
 		{"quote serve", "hand out quotes on the socket of the service manager", runQuoteServe, nil},
 		{"quote once", "print one quote", nil, quoteOnce},

@@ -106,7 +106,7 @@ func (c *Config) check() error {
 	names := map[string]bool{}
 	for index := range c.Keys {
 		key := &c.Keys[index]
-		errs = append(errs, within(fmt.Sprintf("keys[%d]", index), key.check(), unique(names, key.Name)))
+		errs = append(errs, within(fmt.Sprintf("keys[%d]", index), key.check(), unique(names, key.Name), c.checkDisksOf(key)))
 	}
 	names = map[string]bool{}
 	mounts := map[string]bool{}
@@ -132,6 +132,14 @@ func (c *Config) checkInit() []error {
 		errs = append(errs, within(where, oneOf("step", step, "key", "disk", "secrets"), unique(seen, step)))
 	}
 	return errs
+}
+
+// checkDisksOf refuses a sealed key without a header to lie in, or with several.
+func (c *Config) checkDisksOf(key *Key) error {
+	if disks := len(c.DisksOf(key.Name)); key.Strategy == KeyTPM && disks != 1 {
+		return fmt.Errorf("%d disks use it, and a key that is sealed to the TPM is that of exactly one, in whose header it lies", disks)
+	}
+	return nil
 }
 
 // checkKeyOf holds a disk against the key that it names.

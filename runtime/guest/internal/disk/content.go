@@ -1,0 +1,70 @@
+package disk
+
+import (
+	"fmt"
+	"io"
+
+	"tdxvm/guest/internal/luks"
+)
+
+const (
+	// probeBytes are read at the start and at the end of a disk. File systems, partition tables, RAID and
+	// volume managers keep their labels there.
+	probeBytes = 16 << 20
+	// samples are read between start and end, where a file system whose label was wiped still has content.
+	samples     = 512
+	sampleBytes = 4096
+)
+
+// content is what is on a device.
+type content struct {
+	size   int64
+	record *Record
+	// header is nil where headerErr says why there is none.
+	header    *luks.Header
+	headerErr error
+	// firstByte is where the first byte that is not zero was found, or -1: then the device is empty.
+	firstByte int64
+}
+
+// look reads what is on a device. Only bytes decide: a device is empty where all that was read of it is zero.
+func look(device io.ReaderAt, size int64) (*content, error) {
+	found := &content{size: size, firstByte: -1}
+	var err error
+	if found.record, err = readJournal(device); err != nil {
+		return nil, err
+	}
+	found.header, found.headerErr = luks.Read(device)
+	found.firstByte, err = firstNonZero(device, size)
+	return found, err
+}
+
+// firstNonZero returns where the first byte that is not zero is: at the start, at the end, or in one of the
+// samples between them; -1 where there is none.
+func firstNonZero(device io.ReaderAt, size int64) (int64, error) {
+	head := min(size, probeBytes)
+	tail := max(head, size-probeBytes)
+	ranges := [][2]int64{{0, head}}
+	for index := int64(1); index <= samples; index++ {
+		begin := (head + (tail-head)/(samples+1)*index) &^ (sampleBytes - 1)
+		if end := min(begin+sampleBytes, size); begin >= head {
+			ranges = append(ranges, [2]int64{begin, end})
+		}
+	}
+	ranges = append(ranges, [2]int64{tail, size})
+	buffer := make([]byte, 1<<20)
+	for _, bounds := range ranges {
+		for begin := bounds[0]; begin < bounds[1]; begin += int64(len(buffer)) {
+			part := buffer[:min(int64(len(buffer)), bounds[1]-begin)]
+			if _, err := device.ReadAt(part, begin); err != nil {
+				return 0, fmt.Errorf("cannot read at byte %d: %w", begin, err)
+			}
+			for index, char := range part {
+				if char != 0 {
+					return begin + int64(index), nil
+				}
+			}
+		}
+	}
+	return -1, nil
+}

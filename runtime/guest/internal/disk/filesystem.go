@@ -1,0 +1,123 @@
+package disk
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"tdxvm/guest/internal/config"
+	"tdxvm/guest/internal/fault"
+)
+
+// Exit statuses of e2fsck (e2fsck(8)) are bits: 1 corrected, 2 corrected and a reboot is advised (which concerns a root file
+// system), 4 left uncorrected, 8 and above could not do its work.
+const fsckHarmless = 1 | 2
+
+// fsck checks the file system and repairs what can be repaired without asking.
+func (s *System) fsck(ctx context.Context, disk *config.Disk) error {
+	err := run(ctx, nil, "e2fsck", "-p", mapped(disk.Name))
+	code := status(err)
+	switch {
+	case err == nil:
+		return nil
+	case code > 0 && code&^fsckHarmless == 0:
+		s.Log.Warn("the file system was repaired", "disk", disk.Name, "status", code)
+		return nil
+	}
+	return fault.Wrap(err, "run e2fsck by hand with the disk opened elsewhere. "+dataUntouched, "the file system of disk %q cannot be repaired without asking", disk.Name)
+}
+
+// mountFlags are those of mount(2) for the options that the configuration may have.
+var mountFlags = map[string]uintptr{
+	"noexec": unix.MS_NOEXEC, "noatime": unix.MS_NOATIME, "relatime": unix.MS_RELATIME, "ro": unix.MS_RDONLY, "sync": unix.MS_SYNCHRONOUS,
+}
+
+// mount mounts the file system, never with device nodes and set-user-id programs.
+func (s *System) mount(disk *config.Disk) error {
+	if err := os.MkdirAll(disk.MountAt, 0o755); err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(disk.MountAt)
+	if err != nil || real != disk.MountAt {
+		return fault.Refuse("name a directory in the recipe that is no link", "%s leads to %s", disk.MountAt, real)
+	}
+	flags := uintptr(unix.MS_NODEV | unix.MS_NOSUID)
+	for _, option := range disk.MountOptions {
+		flags |= mountFlags[option]
+	}
+	if err := unix.Mount(mapped(disk.Name), disk.MountAt, disk.FS, flags, ""); err != nil {
+		return fault.Wrap(err, "", "disk %q cannot be mounted at %s", disk.Name, disk.MountAt)
+	}
+	return nil
+}
+
+// mounted returns what is mounted at a directory, or "".
+func mounted(mountInfo, dir string) string {
+	source := ""
+	for _, line := range strings.Split(mountInfo, "\n") {
+		before, after, found := strings.Cut(line, " - ")
+		fields, rest := strings.Fields(before), strings.Fields(after)
+		if found && len(fields) > 4 && len(rest) > 1 && fields[4] == dir {
+			source = rest[1]
+		}
+	}
+	return source
+}
+
+// grow makes the file system as large as the mapping, which is as large as the device: the segment of the
+// LUKS2 header is dynamic. ext4 grows while it is mounted.
+func (s *System) grow(ctx context.Context, disk *config.Disk) error {
+	device, err := os.Open(mapped(disk.Name))
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	size, err := device.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	used, err := ext4Bytes(device)
+	if err != nil || size-used < growStep {
+		return err
+	}
+	if err := run(ctx, nil, "resize2fs", mapped(disk.Name)); err != nil {
+		return fault.Wrap(err, "", "the file system of disk %q cannot grow", disk.Name)
+	}
+	s.Log.Info("the file system has grown with its device", "disk", disk.Name, "from_bytes", used, "to_bytes", size)
+	return nil
+}
+
+// growStep is the least growth worth the while; mke2fs itself may leave less than a group of blocks unused.
+const growStep = 8 << 20
+
+// ext4Bytes is the size of an ext4 file system, from its superblock (kernel documentation, "ext4 data
+// structures and algorithms", section 4.1; little-endian).
+func ext4Bytes(device io.ReaderAt) (int64, error) {
+	const place, magic = 1024, 0xEF53
+	block := make([]byte, 1024)
+	if _, err := device.ReadAt(block, place); err != nil {
+		return 0, err
+	}
+	if binary.LittleEndian.Uint16(block[0x38:]) != magic {
+		return 0, errors.New("there is no ext4 file system")
+	}
+	shift := binary.LittleEndian.Uint32(block[0x18:])
+	if shift > 6 {
+		return 0, fmt.Errorf("the ext4 file system has blocks of 2^%d KiB", shift)
+	}
+	count := uint64(binary.LittleEndian.Uint32(block[0x4:]))
+	if wide := binary.LittleEndian.Uint32(block[0x60:])&0x80 != 0; wide {
+		count |= uint64(binary.LittleEndian.Uint32(block[0x150:])) << 32
+	}
+	if count > 1<<46 {
+		return 0, fmt.Errorf("the ext4 file system claims %d blocks", count)
+	}
+	return int64(count) * 1024 << shift, nil
+}
