@@ -193,17 +193,23 @@ def is_early(unit: Unit) -> bool:
 
 _UNNEEDED_CAPABILITIES = (
     "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_LEASE",
-    "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_PERFMON", "CAP_SYSLOG", "CAP_SYS_PACCT", "CAP_SYS_PTRACE",
-    "CAP_SYS_RAWIO", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
+    "CAP_LINUX_IMMUTABLE", "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_PERFMON", "CAP_SYSLOG", "CAP_SYS_BOOT",
+    "CAP_SYS_PACCT", "CAP_SYS_PTRACE", "CAP_SYS_RAWIO", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
 )  # fmt: skip
 """What setting up disks, mounts, networks, clocks, modules and owners does without (capabilities(7))."""
+
+_STEP_FAMILIES = "AF_UNIX AF_NETLINK AF_INET AF_INET6 AF_ALG AF_VSOCK"
+"""Sockets of steps: AF_ALG is how cryptsetup reaches the kernel's ciphers, AF_VSOCK how a quote is asked for."""
 
 
 def runtime_init_unit(steps: tuple[BootStep, ...]) -> Unit:
     """The oneshot service that runs the drop-ins.
 
-    It keeps the host's mount namespace, devices and capabilities, since steps set up disks, mounts and networks; so
-    no file-system sandbox can apply to it. What is left of the sandbox is what no such step needs.
+    It keeps the host's mount namespace, devices and capabilities, since steps set up disks, mounts and networks for
+    all: whatever a directive hides or makes read-only it does in a mount namespace of the service's own, in which a
+    mounted disk would stay (systemd.exec(5), "Sandboxing"). What is left of the sandbox is what no such step needs.
+    Mount namespaces of their own stay allowed to steps, since systemd-repart(8) makes one to fill a file system. The
+    runner alone tells its state, through systemd-notify(1), which speaks in its caller's name.
     """
     span = steps[0].span
     cause = "init-priority: the image has boot steps"
@@ -227,15 +233,17 @@ def runtime_init_unit(steps: tuple[BootStep, ...]) -> Unit:
                 ("Type", "oneshot"),
                 ("RemainAfterExit", "yes"),
                 ("ExecStart", RUNTIME_INIT_PROGRAM),
-                ("NotifyAccess", "all"),
+                ("NotifyAccess", "main"),
                 ("StandardOutput", "journal+console"),
                 ("StandardError", "journal+console"),
                 ("LockPersonality", "yes"),
                 ("NoNewPrivileges", "yes"),
                 ("RestrictRealtime", "yes"),
+                ("RestrictNamespaces", "mnt"),
+                ("RestrictAddressFamilies", _STEP_FAMILIES),
                 ("CapabilityBoundingSet", f"~{' '.join(_UNNEEDED_CAPABILITIES)}"),
                 ("SystemCallArchitectures", "native"),
-                ("SystemCallFilter", "~@cpu-emulation @debug @obsolete @raw-io"),
+                ("SystemCallFilter", "~@cpu-emulation @debug @obsolete @raw-io @reboot"),
                 ("SystemCallErrorNumber", "EPERM"),
             ),
         ),

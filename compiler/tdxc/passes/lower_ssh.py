@@ -146,6 +146,23 @@ def _command(ssh: Ssh) -> tuple[str, ...]:
     return ("/usr/sbin/dropbear", "-E", "-R", "-s", "-p", str(ssh.port))
 
 
+_LOGIN_SANDBOX = (
+    ("LockPersonality", "yes"),
+    ("NoNewPrivileges", "yes"),
+    ("RestrictRealtime", "yes"),
+    (
+        "CapabilityBoundingSet",
+        "~CAP_AUDIT_CONTROL CAP_AUDIT_READ CAP_AUDIT_WRITE CAP_BLOCK_SUSPEND CAP_LEASE CAP_MAC_ADMIN CAP_MAC_OVERRIDE"
+        " CAP_SYS_PACCT CAP_WAKE_ALARM",
+    ),
+    ("SystemCallArchitectures", "native"),
+    ("SystemCallFilter", "~@cpu-emulation @obsolete"),
+    ("SystemCallErrorNumber", "EPERM"),
+)
+"""A login inherits the sandbox of the server. Who logs in does so to look at everything as root (mounts, devices, other
+processes, packets), so only what serves no such purpose is taken away."""
+
+
 def _unit(image: ResolvedImage, ssh: Ssh) -> Unit:
     def section(name: str, *pairs: tuple[str, str]) -> Section:
         directives = tuple(Directive(span=ssh.span, cause=_CAUSE, key=key, value=value) for key, value in pairs)
@@ -157,7 +174,9 @@ def _unit(image: ResolvedImage, ssh: Ssh) -> Unit:
         name=SSH_UNIT,
         sections=(
             section("Unit", ("Description", "SSH server for development"), ("After", "network.target")),
-            section("Service", ("ExecStart", " ".join((*_command(ssh), "-F"))), ("Restart", "always")),
+            section(
+                "Service", ("ExecStart", " ".join((*_command(ssh), "-F"))), ("Restart", "always"), *_LOGIN_SANDBOX
+            ),
         ),
         wanted_by=(image.default_target,),
         early=True,
