@@ -132,7 +132,9 @@ TEXTS: dict[Code, str] = {
     ),
     Code.W_UNKNOWN_UNIT: (
         "A dependency names a unit that is neither in the image nor among those of systemd and Debian. systemd "
-        "ignores an After= on a unit that does not exist, so an ordering that you rely on may be missing."
+        "ignores an After= on a unit that does not exist, so an ordering that you rely on may be missing. The "
+        "same is said of a unit that never starts, since the boot reaches none of the units that want it: leave "
+        "wanted_by out, and the target that the image boots into wants it."
     ),
     Code.W_MEASUREMENT: (
         "The recipe gives up something that keeps registers predictable, such as the pinned boot stub or "

@@ -28,6 +28,7 @@ _UNIT_LINE_MAX = 1024 * 1024
 """systemd refuses longer lines (LONG_LINE_MAX, systemd src/basic/def.h)."""
 
 _BARE_UNIT_WORD = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
+_UNIT_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_.")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PYTHON_LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
@@ -114,6 +115,23 @@ def unit_word(value: str, *, span: SourceSpan = UNKNOWN_SPAN, what: str = "unit 
     """One element of a directive that is a list of words (``ReadWritePaths=``, ``SupplementaryGroups=``)."""
     _check_text(what, value, span, allowed_controls="\t")
     return _quoted(value.replace("%", "%%"))
+
+
+def unit_name_of_path(path: str) -> str:
+    r"""A path as the stem of its unit's name (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
+
+    >>> unit_name_of_path("/var/lib/my-app")
+    'var-lib-my\\x2dapp'
+    """
+    escaped = "".join(_unit_name_byte(byte) for byte in path.strip("/").encode()) or "-"
+    return rf"\x2e{escaped[1:]}" if escaped.startswith(".") else escaped
+
+
+def _unit_name_byte(byte: int) -> str:
+    character = chr(byte)
+    if character == "/":
+        return "-"
+    return character if character in _UNIT_NAME_CHARACTERS else rf"\x{byte:02x}"
 
 
 def unit_path_word(value: str, *, span: SourceSpan = UNKNOWN_SPAN, what: str = "path") -> str:

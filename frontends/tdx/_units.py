@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from tdxc import quoting
 from tdxc.ir import DropIn, RawUnit
 
@@ -132,7 +130,7 @@ class UnitDeclarations(Declarations):
         sections = _joined(
             {"Unit": {"Description": quoting.unit_text(description, span=self._span)}, "Mount": directives}, extra_unit
         )
-        self._raw(f"{escape_path(where)}.mount", sections, tuple(wanted_by), enabled=enabled)
+        self._raw(f"{quoting.unit_name_of_path(where)}.mount", sections, tuple(wanted_by), enabled=enabled)
 
     @declares
     def drop_in(self, unit: v.UnitName, sections: v.Sections, *, name: v.StepName = "50-tdx") -> None:
@@ -159,26 +157,6 @@ class UnitDeclarations(Declarations):
             span=self._span,
         )
         self._add("units", [node])
-
-
-def escape_path(path: str) -> str:
-    r"""A path as a unit name (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
-
-    >>> escape_path("/var/lib/my-app")
-    'var-lib-my\\x2dapp'
-    """
-    trimmed = path.strip("/")
-    if not trimmed:
-        return "-"
-    escaped = "".join(_escape_byte(byte) for byte in trimmed.encode())
-    return rf"\x2e{escaped[1:]}" if escaped.startswith(".") else escaped
-
-
-def _escape_byte(byte: int) -> str:
-    character = chr(byte)
-    if character == "/":
-        return "-"
-    return character if re.fullmatch(r"[A-Za-z0-9:_.]", character) else rf"\x{byte:02x}"
 
 
 def _with_suffix(name: str, suffix: str) -> str:

@@ -6,6 +6,7 @@ driver, and only when a verb is really executed.
 
 from __future__ import annotations
 
+import abc
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -105,12 +106,12 @@ class Recorded:
         return "(recorded)"
 
 
-class Verbs(Declarations):
+class Verbs(Declarations, abc.ABC):
     """``image.compile``, ``image.lock``, ``image.bake`` and ``image.measure``."""
 
+    @abc.abstractmethod
     def freeze(self) -> AuthoredImage:
         """The image as frozen IR."""
-        raise NotImplementedError
 
     @describes
     def compile(self, path: v.HostPath = DEFAULT_TREE, *, force: bool = False) -> Path:

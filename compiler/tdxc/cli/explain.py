@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tdxc.cli.recipe import chosen, open_recipe, profile_option
+from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option
 
 if TYPE_CHECKING:
     from tdxc.diagnostics import DiagnosticError
@@ -22,7 +22,10 @@ _REGISTER = re.compile(r"mrtd|rtmr[0-3]|pcr(?:1?[0-9]|2[0-3])", re.ASCII | re.IG
 @profile_option()
 @click.option("--mkosi-override", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="With the topic `overrides`: the folder to explain.")  # fmt: skip
-def command(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_override: Path | None) -> None:
+@format_option("text", "json")
+def command(
+    topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_override: Path | None, output_format: str
+) -> None:
     """Say why TOPIC is in the image of RECIPE, or is not.
 
     TOPIC is a unit (app.service), a path in the image (/etc/motd), a package, a user, a boot step, a kernel option
@@ -32,20 +35,26 @@ def command(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_ove
     TOPIC may also be a register (mrtd, rtmr2, pcr11): then RECIPE may be a manifest or the output folder of a bake,
     build/output by default, and the answer is the register's events with what each stems from.
     """
+    text = _answer(topic, recipe, profiles, mkosi_override)
+    if output_format == "json":
+        import json
+
+        text = json.dumps({"topic": topic, "explanation": text}, indent=2, ensure_ascii=False)
+    click.echo(text)
+
+
+def _answer(topic: str, recipe: str | None, profiles: tuple[str, ...], mkosi_override: Path | None) -> str:
     from tdxc.diagnostics import Code
 
     if topic in Code.__members__:
         from tdxc.diagnostic_texts import TEXTS
 
-        click.echo(f"{topic}\n\n{click.wrap_text(TEXTS[Code(topic)], 100)}")
-    elif _REGISTER.fullmatch(topic):
-        click.echo(_register(topic, recipe or "build/output"))
-    elif recipe is None:
+        return f"{topic}\n\n{click.wrap_text(TEXTS[Code(topic)], 100)}"
+    if _REGISTER.fullmatch(topic):
+        return _register(topic, recipe or "build/output")
+    if recipe is None:
         raise _unknown(topic, "give the recipe too: tdxc explain TOPIC RECIPE")
-    elif topic == "overrides":
-        click.echo(_overrides(recipe, mkosi_override))
-    else:
-        click.echo(_in_image(topic, recipe, profiles))
+    return _overrides(recipe, mkosi_override) if topic == "overrides" else _in_image(topic, recipe, profiles)
 
 
 def _register(name: str, reference: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tdxc.cli.recipe import format_option
+
 _PYTHON = '''"""A first image: one package, one file, one service that runs as its own user."""
 
 from tdx import Image
@@ -63,7 +65,8 @@ output_targets: [qemu]
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
 @click.option("--name", help="The image's name; the folder's name by default.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Write recipe.yaml rather than recipe.py.")
-def command(folder: Path, name: str | None, as_yaml: bool) -> None:
+@format_option("text", "json")
+def command(folder: Path, name: str | None, as_yaml: bool, output_format: str) -> None:
     """Write a first recipe into FOLDER (the current one by default); never overwrites a file."""
     import re
 
@@ -84,4 +87,10 @@ def command(folder: Path, name: str | None, as_yaml: bool) -> None:
         raise DiagnosticError.of(Code.E_OUTPUT, f"'{path}' exists", fix="choose another folder") from error
     except OSError as error:
         raise DiagnosticError.of(Code.E_OUTPUT, f"cannot write '{path}': {error.strerror}") from error
-    click.echo(f"wrote {path}\n  tdxc check {path}\n  tdxc compile {path} -o out/\n  tdxc build {path}")
+    following = [f"tdxc check {path}", f"tdxc compile {path} -o out/", f"tdxc build {path}"]
+    if output_format == "json":
+        import json
+
+        click.echo(json.dumps({"recipe": str(path), "next": following}, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n  ".join((f"wrote {path}", *following)))

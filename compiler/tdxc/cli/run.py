@@ -68,9 +68,24 @@ def _on_disk(uki: Path, image: Path) -> UkiOnDisk:
 
 
 def find_uki(image: Path) -> Path:
-    """The UKI of an output folder, or the file itself; raises E_ARTIFACT when there is none or more than one."""
-    if image.is_file():
-        return image
+    """The UKI of an output folder, or the file itself.
+
+    Raises E_ARTIFACT when there is none or more than one, or when the file is none: the firmware would pass over it
+    without a word.
+    """
+    path = image if image.is_file() else _only_uki(image)
+    from tdxc_runtime.measure.pe.diagnose import artifact_error, read_image
+    from tdxc_runtime.measure.sources import FileSource
+
+    with FileSource(path) as source:
+        if read_image(source, artifact=str(path)).section(".linux") is None:
+            raise artifact_error(
+                str(path), f"'{path}' is an EFI image without a kernel (.linux)", "name the UKI or its folder"
+            )
+    return path
+
+
+def _only_uki(image: Path) -> Path:
     found = sorted(image.glob("*.efi")) if image.is_dir() else []
     if len(found) != 1:
         what = "holds no UKI" if image.is_dir() and not found else "holds several UKIs" if found else "does not exist"

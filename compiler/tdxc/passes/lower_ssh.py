@@ -146,15 +146,16 @@ def _command(ssh: Ssh) -> tuple[str, ...]:
     return ("/usr/sbin/dropbear", "-E", "-R", "-s", "-p", str(ssh.port))
 
 
+_UNNEEDED_CAPABILITIES = (
+    "CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_LEASE", "CAP_MAC_ADMIN",
+    "CAP_MAC_OVERRIDE", "CAP_SYS_PACCT", "CAP_WAKE_ALARM",
+)  # fmt: skip
+
 _LOGIN_SANDBOX = (
     ("LockPersonality", "yes"),
     ("NoNewPrivileges", "yes"),
     ("RestrictRealtime", "yes"),
-    (
-        "CapabilityBoundingSet",
-        "~CAP_AUDIT_CONTROL CAP_AUDIT_READ CAP_AUDIT_WRITE CAP_BLOCK_SUSPEND CAP_LEASE CAP_MAC_ADMIN CAP_MAC_OVERRIDE"
-        " CAP_SYS_PACCT CAP_WAKE_ALARM",
-    ),
+    ("CapabilityBoundingSet", f"~{' '.join(_UNNEEDED_CAPABILITIES)}"),
     ("SystemCallArchitectures", "native"),
     ("SystemCallFilter", "~@cpu-emulation @obsolete"),
     ("SystemCallErrorNumber", "EPERM"),
@@ -174,9 +175,7 @@ def _unit(image: ResolvedImage, ssh: Ssh) -> Unit:
         name=SSH_UNIT,
         sections=(
             section("Unit", ("Description", "SSH server for development"), ("After", "network.target")),
-            section(
-                "Service", ("ExecStart", " ".join((*_command(ssh), "-F"))), ("Restart", "always"), *_LOGIN_SANDBOX
-            ),
+            section("Service", ("ExecStart", " ".join((*_command(ssh), "-F"))), ("Restart", "always"), *_LOGIN_SANDBOX),
         ),
         wanted_by=(image.default_target,),
         early=True,

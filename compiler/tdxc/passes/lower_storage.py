@@ -120,7 +120,7 @@ def _mount_unit(partition: Partition) -> Unit:
     return Unit(
         span=partition.span,
         cause=cause,
-        name=f"{escape_path(partition.mount_point)}.mount",
+        name=f"{quoting.unit_name_of_path(partition.mount_point)}.mount",
         sections=(
             section("Unit", ("Description", quoting.unit_text(f"Data partition {partition.label}"))),
             section(
@@ -134,16 +134,3 @@ def _mount_unit(partition: Partition) -> Unit:
         required_by=("local-fs.target",),
         early=True,
     )
-
-
-def escape_path(path: str) -> str:
-    """A path as the name of its mount unit (systemd.unit(5), "String Escaping for Inclusion in Unit Names")."""
-    escaped = "".join(_escape_byte(byte) for byte in path.strip("/").encode()) or "-"
-    return rf"\x2e{escaped[1:]}" if escaped.startswith(".") else escaped
-
-
-def _escape_byte(byte: int) -> str:
-    character = chr(byte)
-    if character == "/":
-        return "-"
-    return character if re.fullmatch(r"[A-Za-z0-9:_.]", character) else rf"\x{byte:02x}"

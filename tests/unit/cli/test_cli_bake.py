@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import SMALL, invoke, process, project, state
+from support.efi_images import Part, build_pe, build_uki
 
 
 @pytest.fixture
@@ -95,18 +96,30 @@ def test_run_says_what_is_missing(folder: Path, image: str, words: str) -> None:
      ["--memory", "much"], ["--memory", "0"], ["--until", "("], ["--vcpus", "many"]],
 )  # fmt: skip
 def test_run_refuses_impossible_options(folder: Path, arguments: list[str]) -> None:
-    (folder / "image.efi").write_bytes(b"MZ")
+    (folder / "image.efi").write_bytes(build_uki())
     outcome = invoke("run", "image.efi", *arguments)
     assert outcome.status in {1, 2}
     assert "rror" in outcome.err
+    assert "image.efi" not in outcome.err
 
 
-@pytest.mark.integration
-def test_an_image_that_is_none_is_a_diagnostic(folder: Path) -> None:
-    (folder / "image.efi").write_bytes(b"MZ not really")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the headers are cut short"),
+        (b"MZ not really", "the headers are cut short"),
+        (b"QFI\xfb" + bytes(4096), "does not begin with 'MZ'"),
+        (build_uki()[:3000], "beyond the end of the file"),
+        (build_pe([Part(".text", b"\x90" * 700)]), "without a kernel"),
+    ],
+)
+def test_a_file_that_is_no_uki_is_refused_before_anything_boots(folder: Path, content: bytes, words: str) -> None:
+    (folder / "image.efi").write_bytes(content)
     outcome = invoke("run", "image.efi", "--until", "x", "--timeout", "1")
-    assert outcome.status in {1, 3}
-    assert "error[E_" in outcome.err
+    assert outcome.status == 1
+    assert "error[E_ARTIFACT]" in outcome.err
+    assert words in outcome.err
+    assert "starting QEMU" not in outcome.err
 
 
 def test_doctor_names_a_fix_for_everything_that_does_not_work(folder: Path) -> None:

@@ -128,6 +128,24 @@ def test_passes(folder: Path) -> None:
     assert all(row["milliseconds"] >= 0 for row in timed)
 
 
+def test_explain(folder: Path) -> None:
+    for arguments in (["E_PATH"], ["debloat", "small.py"]):
+        found = invoke("explain", *arguments, "--format", "json").data()
+        text = invoke("explain", *arguments).out
+        assert found == {"topic": arguments[0], "explanation": text.removesuffix("\n")}
+    unknown = invoke("explain", "E_PTAH", "--format", "json")
+    assert [d["code"] for d in unknown.diagnostics()] == ["E_REFERENCE"]
+
+
+def test_init(folder: Path) -> None:
+    outcome = invoke("init", "new", "--format", "json")
+    assert outcome.data()["recipe"] == "new/recipe.py"
+    for command in outcome.data()["next"][:2]:
+        assert invoke(*command.split()[1:]).status == 0
+    again = invoke("init", "new", "--format", "json")
+    assert [d["code"] for d in again.diagnostics()] == ["E_OUTPUT"]
+
+
 def test_schema_is_json_by_itself(folder: Path) -> None:
     assert invoke("schema").data()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
@@ -135,7 +153,7 @@ def test_schema_is_json_by_itself(folder: Path) -> None:
 def test_every_command_that_prints_results_knows_the_option() -> None:
     import click
 
-    without = {"init", "run", "explain", "schema", "completion"}
+    without = {"run", "schema", "completion"}
     for name in COMMANDS:
         command = tdxc.get_command(click.Context(tdxc), name)
         assert command is not None

@@ -12,7 +12,6 @@ import pytest
 from tdx import Build, Image, Kernel
 from tdx._declare import signature_of
 from tdx._session import recipe_session
-from tdx._units import escape_path
 from tdx._values import size_bytes
 from tdx.backends import LimaMkosiBackend
 from tdx.modules import TimeSynchronisation
@@ -20,6 +19,7 @@ from tdx.platforms import AzurePlatform, GcpPlatform
 from tdx.policy import Policy
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import AuthoredImage, Directive, Layer, MutableRefPolicy, NetworkMode, Section, Service
+from tdxc.quoting import unit_name_of_path
 
 
 def _image(folder: Path) -> Image:
@@ -161,7 +161,7 @@ def test_raw_units_of_each_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/", "/var/lib/a-b", "/a b/ü", "/.hidden/x", "/a\\b", "/x:y_z.é", "/-", "/a/.b"])
 def test_mount_names_are_those_of_systemd_escape(path: str) -> None:
     done = subprocess.run(["systemd-escape", "--path", "--", path], capture_output=True, text=True, check=True)
-    assert escape_path(path) == done.stdout.rstrip("\n")
+    assert unit_name_of_path(path) == done.stdout.rstrip("\n")
 
 
 def test_boot_steps_keep_their_place_in_the_recipe(tmp_path: Path) -> None:

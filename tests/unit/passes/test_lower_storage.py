@@ -6,7 +6,8 @@ from support.authored import at, resolved, run
 from tdxc.diagnostics import Code, Diagnostic
 from tdxc.ir import Encryption, Partition, RawUnit, ResolvedImage, Setting
 from tdxc.ir.verify import verify_resolved
-from tdxc.passes.lower_storage import LowerStorage, escape_path
+from tdxc.passes.lower_storage import LowerStorage
+from tdxc.quoting import unit_name_of_path
 
 ROOT = Partition(span=at(4), mount_point="/", fs="erofs", size_bytes=1 << 30, verity=True)
 
@@ -96,4 +97,4 @@ def test_data_partitions_need_systemd() -> None:
     ],
 )
 def test_paths_are_escaped_as_systemd_does(path: str, name: str) -> None:
-    assert escape_path(path) == name
+    assert unit_name_of_path(path) == name
