@@ -202,6 +202,7 @@ _PLAIN = {
     float: "a number",
     type(None): "nothing",
 }
+_ORDERED = (str, int, bool, bytes, float)
 
 
 def kind_of(hint: Any) -> Kind:
@@ -234,9 +235,19 @@ def _kind_of(hint: Any) -> Kind:
 
 
 def _either(arms: list[Kind]) -> Kind:
-    """A union without equal arms: ``list[X] | tuple[X, ...]`` is one kind."""
-    unique = list(dict.fromkeys(arms))
+    """A union without equal arms: ``list[X] | tuple[X, ...]`` is one kind.
+
+    Its plain types stand in one order: ``int | str`` and ``str | int`` are equal, so typing's caches may give either.
+    """
+    unique = sorted(dict.fromkeys(arms), key=_place)
     return unique[0] if len(unique) == 1 else Either(tuple(unique))
+
+
+def _place(arm: Kind) -> int:
+    """Text and numbers, then everything else as it is written, then nothing."""
+    if isinstance(arm, Plain) and arm.type in _ORDERED:
+        return _ORDERED.index(arm.type)
+    return len(_ORDERED) + (isinstance(arm, Plain) and arm.type is type(None))
 
 
 def wrong_type(noun: str, value: object, fix: str = "") -> Problem:
