@@ -57,6 +57,11 @@ TEXTS: dict[Code, str] = {
     Code.E_MODULE: (
         "A module could not be applied: it is not found, has no apply(image), or its arguments do not fit."
     ),
+    Code.E_SECRET: (
+        "A secret flows to a place that others can read: a file of the image, a unit, an argument of a program, the "
+        "kernel command line or a log. The notes name the lines that it came by. Secrets have targets instead: a file "
+        "below /run, an environment variable of a service, or a credential of a service."
+    ),
     Code.E_KCONFIG: (
         "Kernel options contradict each other, or the kernel that the image gets does not have an option that the "
         "image needs. Both places are given for a contradiction."

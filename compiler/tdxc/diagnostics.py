@@ -39,6 +39,7 @@ class Code(enum.StrEnum):
     E_CONFLICT = "E_CONFLICT"
     E_CYCLE = "E_CYCLE"
     E_MODULE = "E_MODULE"
+    E_SECRET = "E_SECRET"  # noqa: S105 - a code, no password
     E_KCONFIG = "E_KCONFIG"
     E_EMIT = "E_EMIT"
     E_UNSUPPORTED = "E_UNSUPPORTED"

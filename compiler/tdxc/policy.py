@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import MutableRefPolicy, NetworkMode, Node, Policy, ResolvedImage
+from tdxc.ir.marks import development_reasons
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """A full commit of git: a branch, a tag or the beginning of a commit can come to mean something else."""
@@ -45,7 +46,17 @@ def evaluate_bake(image: ResolvedImage, invocation: Invocation) -> tuple[Diagnos
                 "bake with --offline, which uses only packages already in the cache",
             )
         )
-    return tuple(found)
+    return (*found, *_development(image))
+
+
+def _development(image: ResolvedImage) -> Iterator[Diagnostic]:
+    """What has no place in production."""
+    if not image.policy.production:
+        return
+    node = image.development or image.ssh or image.quote_service or image
+    for reason in development_reasons(image):
+        what = f"the image is for development: {reason}"
+        yield _violation(image.policy, "production", what, node, "bake without that profile, or without the policy")
 
 
 def _mutable(image: ResolvedImage) -> Iterator[Diagnostic]:

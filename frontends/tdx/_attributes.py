@@ -39,7 +39,13 @@ class AttributeDeclarations(Declarations):
         problems = list(kind_of(hint).problems(value))
         label = f"{site.label}: " if site.label else ""
         self._faults.extend(
-            Diagnostic(code=problem.code, message=f"{label}{name} {problem.text}", span=site.span, fix=problem.fix)
+            Diagnostic(
+                code=problem.code,
+                message=f"{label}{name} {problem.text}",
+                span=site.span,
+                fix=problem.fix,
+                notes=problem.notes,
+            )
             for problem in problems
         )
         if problems:

@@ -76,6 +76,14 @@ class Declarations:
         site = self._state.site
         return self._span if site is None else site.span_of(argument, index)
 
+    def declare(self, field: str, *nodes: Node) -> None:
+        """Declare nodes of the IR; for modules of this package, which have checked them."""
+        self._add(field, nodes)
+
+    def declare_one(self, field: str, node: Node) -> None:
+        """Declare a node of which a layer has one."""
+        self._put(field, node)
+
     def _add(self, field: str, nodes: Iterable[Node | PendingModule]) -> None:
         given = tuple(nodes)
         for layer in self._state.layers:

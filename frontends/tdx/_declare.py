@@ -225,6 +225,11 @@ def here() -> SourceSpan:
     return _site().span
 
 
+def site_here() -> Site:
+    """The same with the places of its arguments."""
+    return _site()
+
+
 def given_site() -> Site | None:
     """The place of a value that is no Python call, if there is one."""
     return _DESCRIBING[-1] if _DESCRIBING else None
@@ -243,4 +248,5 @@ def _is_method(function: Callable[..., Any]) -> bool:
 
 
 def _diagnostic(problem: Problem, name: str, span: SourceSpan) -> Diagnostic:
-    return Diagnostic(code=problem.code, message=f"{name} {problem.text}", span=span, fix=problem.fix)
+    message = f"{name} {problem.text}"
+    return Diagnostic(code=problem.code, message=message, span=span, fix=problem.fix, notes=problem.notes)

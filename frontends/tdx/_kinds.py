@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from tdxc import records
-from tdxc.diagnostics import Code, nearest
+from tdxc.diagnostics import Code, Note, nearest
+
+from tdx import _secret
 
 
 @records.frozen
@@ -27,6 +29,7 @@ class Problem:
     text: str
     fix: str = ""
     index: int | None = None
+    notes: tuple[Note, ...] = ()
 
 
 @records.frozen(kw_only=True)
@@ -252,7 +255,15 @@ def _place(arm: Kind) -> int:
 
 def wrong_type(noun: str, value: object, fix: str = "") -> Problem:
     """The problem of a value that is not even of the right type."""
+    if isinstance(value, _secret.SecretReference):
+        return secret_problem(value)
     return Problem(Code.E_TYPE, f"must be {noun}, not {describe(value)}", fix)
+
+
+def secret_problem(secret: _secret.SecretReference) -> Problem:
+    """The problem of a secret where something that everybody can read belongs."""
+    text = f"is the secret '{secret.name}', and what stands there can be read by everybody who has the image"
+    return Problem(Code.E_SECRET, text, _secret.FIX, notes=secret.notes())
 
 
 def describe(value: object) -> str:

@@ -56,6 +56,7 @@ class ServiceDeclarations(Declarations):
         environment: v.Environment | None = None,
         environment_files: list[v.EnvironmentFile] | tuple[v.EnvironmentFile, ...] = (),
         credentials: v.Strings = (),
+        secrets: v.SecretNames = (),
         state_directory: v.RelativeDirectory = "",
         runtime_directory: v.RelativeDirectory = "",
         cache_directory: v.RelativeDirectory = "",
@@ -74,6 +75,7 @@ class ServiceDeclarations(Declarations):
 
         Services get a sandbox by default. ``writes``, ``devices``, ``ports`` and ``capabilities`` open it for what
         the service does, ``overrides`` replaces single sandbox directives, ``hardening="none"`` takes it away.
+        ``secrets`` of the image's SecretDelivery become credentials: files in ``$CREDENTIALS_DIRECTORY``.
         ``extra_unit`` adds directives by section. An ``early`` service does not wait for the boot steps.
         """
         given = {key: value for key, value in locals().items() if key != "self"}
@@ -102,6 +104,7 @@ def _fields(given: Mapping[str, Any], span: SourceSpan) -> dict[str, Any]:
             fields[name] = "" if value is None else value
     environment = sorted((given["environment"] or {}).items())
     fields["environment"] = tuple(EnvironmentVariable(name=key, value=value, span=span) for key, value in environment)
+    fields["secrets"] = tuple(name if isinstance(name, str) else name.name for name in given["secrets"])
     fields["hardening"] = Hardening(given["hardening"])
     fields["overrides"] = make_directives(given["overrides"] or {}, span)
     fields["extra_unit"] = make_sections(given["extra_unit"], span)

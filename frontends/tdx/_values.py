@@ -12,10 +12,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from tdxc import records
 from tdxc.diagnostics import Code, nearest
 from tdxc.ir import KNOWN_BASES
 
-from tdx._kinds import Constraint, Problem, describe
+from tdx._kinds import Constraint, Problem, describe, secret_problem
+from tdx._secret import SecretReference
 
 _PATH_MAX_BYTES = 4096
 _NAME_MAX_BYTES = 255
@@ -132,14 +134,25 @@ def _json_problem(value: object, depth: int = 0) -> Problem | None:
             if not isinstance(key, str):
                 return Problem(Code.E_TYPE, f"has the key {key!r}, which is not a string")
             if problem := _json_problem(item, depth + 1):
-                return problem
+                return _below(f"[{key!r}]", problem)
         return None
     if isinstance(value, list | tuple):
-        return next((problem for item in value if (problem := _json_problem(item, depth + 1))), None)
+        found = ((index, _json_problem(item, depth + 1)) for index, item in enumerate(value))
+        return next((_below(f"[{index}]", problem) for index, problem in found if problem), None)
+    if isinstance(value, SecretReference):
+        return secret_problem(value)
     if value is None or isinstance(value, str | bool | int):
         return None
     fix = "write it as a string: its text is then the same everywhere" if isinstance(value, float) else ""
     return Problem(Code.E_TYPE, f"holds {describe(value)}; only text, integers, booleans, lists and mappings", fix)
+
+
+def _below(place: str, problem: Problem) -> Problem:
+    """A secret is reported with the way to it; other faults are plain without."""
+    if problem.code is not Code.E_SECRET:
+        return problem
+    gap = "" if problem.text.startswith("[") else " "
+    return records.evolve(problem, text=f"{place}{gap}{problem.text}")
 
 
 _UNIT_SUFFIX = r"(?:service|socket|device|mount|automount|swap|target|path|timer|slice|scope)"
@@ -221,6 +234,8 @@ Mode = Annotated[
 ]
 Port = Annotated[int, _between(1, 65535, "a port number")]
 Ports = list[Port] | tuple[Port, ...]
+SecretName = Annotated[str, _matching(r"[a-z][a-z0-9_]{0,63}", "the name of a secret (a-z, 0-9 and '_')")]
+SecretNames = list[SecretReference | SecretName] | tuple[SecretReference | SecretName, ...]
 Id = Annotated[int, _between(1, 65533, "a user or group id from 1 to 65533")]
 Priority = Annotated[int, _between(0, 9999, "a priority from 0 to 9999")]
 PinPriority = Annotated[int, _between(1, 1000, "an APT pin priority from 1 to 1000")]

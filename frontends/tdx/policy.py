@@ -17,7 +17,7 @@ class Policy:
 
     ``require_frozen_lock``: refuse a bake without ``frozen=True``. ``mutable_ref_policy``: what to do about sources
     that can change under the same name. ``require_integrity``: refuse what nothing verifies. ``network_mode``:
-    ``offline`` refuses a bake that may use the network.
+    ``offline`` refuses a bake that may use the network. ``production``: refuse to bake what is for development.
     """
 
     node: PolicyNode
@@ -30,12 +30,14 @@ class Policy:
         mutable_ref_policy: Literal["allow", "warn", "error"] = "warn",
         require_integrity: bool = False,
         network_mode: Literal["online", "offline"] = "online",
+        production: bool = False,
     ) -> None:
         node = PolicyNode(
             require_frozen_lock=require_frozen_lock,
             mutable_ref_policy=MutableRefPolicy(mutable_ref_policy),
             require_integrity=require_integrity,
             network_mode=NetworkMode(network_mode),
+            production=production,
             span=here(),
         )
         self.__attrs_init__(node)

@@ -26,6 +26,13 @@ from tdxc.ir.debloat import DebloatKind as DebloatKind
 from tdxc.ir.debloat import KeepDecision as KeepDecision
 from tdxc.ir.debloat import RemoveDecision as RemoveDecision
 from tdxc.ir.debloat import ResolvedDebloat as ResolvedDebloat
+from tdxc.ir.guest import DEFAULT_MAX_LENGTH as DEFAULT_MAX_LENGTH
+from tdxc.ir.guest import EncryptedDisk as EncryptedDisk
+from tdxc.ir.guest import GuestKey as GuestKey
+from tdxc.ir.guest import QuoteService as QuoteService
+from tdxc.ir.guest import Secret as Secret
+from tdxc.ir.guest import SecretDelivery as SecretDelivery
+from tdxc.ir.guest import SecretTarget as SecretTarget
 from tdxc.ir.image import AuthoredImage as AuthoredImage
 from tdxc.ir.image import CompiledImage as CompiledImage
 from tdxc.ir.image import Layer as Layer

@@ -9,6 +9,7 @@ from tdxc.ir.base import Base, Repository, Suite
 from tdxc.ir.boot import BootStep, BootUnit, OrderedStep
 from tdxc.ir.build import Build, EfiStub, ResolvedBuild, Script
 from tdxc.ir.debloat import Debloat, ResolvedDebloat
+from tdxc.ir.guest import EncryptedDisk, GuestKey, QuoteService, SecretDelivery
 from tdxc.ir.kernel import Kernel, ResolvedKernel
 from tdxc.ir.network import Network, ResolvedNetwork, Ssh
 from tdxc.ir.node import Node
@@ -54,6 +55,10 @@ class Layer(Node):
     debloat: Debloat | None = None
     efi_stub: EfiStub | None = None
     policy: Policy | None = None
+    secret_delivery: SecretDelivery | None = None
+    quote_service: QuoteService | None = None
+    root_password: Setting | None = None
+    development: Setting | None = None
     suites: tuple[Suite, ...] = ()
     repositories: tuple[Repository, ...] = ()
     packages: tuple[Package, ...] = ()
@@ -71,6 +76,8 @@ class Layer(Node):
     scripts: tuple[Script, ...] = ()
     builds: tuple[Build, ...] = ()
     partitions: tuple[Partition, ...] = ()
+    guest_keys: tuple[GuestKey, ...] = ()
+    encrypted_disks: tuple[EncryptedDisk, ...] = ()
     output_targets: tuple[OutputTarget, ...] = ()
     modules: tuple[ModuleUse, ...] = ()
     module_names: tuple[str, ...] = ()
@@ -143,6 +150,10 @@ class ResolvedImage(Node):
     encryption: Encryption | None = None
     ssh: Ssh | None = None
     efi_stub: EfiStub | None = None
+    secret_delivery: SecretDelivery | None = None
+    quote_service: QuoteService | None = None
+    root_password: Setting | None = None
+    development: Setting | None = None
     policy: Policy
     reproducibility: Reproducibility
     debloat: ResolvedDebloat
@@ -165,6 +176,8 @@ class ResolvedImage(Node):
     authored_builds: tuple[Build, ...] = ()
     builds: tuple[ResolvedBuild, ...] = ()
     partitions: tuple[Partition, ...] = ()
+    guest_keys: tuple[GuestKey, ...] = ()
+    encrypted_disks: tuple[EncryptedDisk, ...] = ()
     output_targets: tuple[OutputTarget, ...] = ()
     modules: tuple[str, ...] = ()
 

@@ -31,3 +31,4 @@ class Policy(Node):
     mutable_ref_policy: MutableRefPolicy = MutableRefPolicy.WARN
     require_integrity: bool = False
     network_mode: NetworkMode = NetworkMode.ONLINE
+    production: bool = False

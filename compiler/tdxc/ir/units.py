@@ -55,7 +55,8 @@ class Service(Node):
 
     ``exec`` lines are systemd command lines (systemd.service(5), "Command lines"). ``writes`` are absolute paths the
     service writes below, ``devices`` device nodes it opens, ``ports`` TCP or UDP ports it binds; the hardening pass
-    opens the sandbox for exactly these. ``early`` services are part of early boot and do not wait for runtime-init.
+    opens the sandbox for exactly these. ``secrets`` are names of secrets that it gets as credentials. ``early``
+    services are part of early boot and do not wait for runtime-init.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Service(Node):
     environment: tuple[EnvironmentVariable, ...] = ()
     environment_files: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     state_directory: str = ""
     runtime_directory: str = ""
     cache_directory: str = ""
@@ -121,6 +123,7 @@ class SandboxNeeds(Node):
     devices: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     capabilities: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     hardening: Hardening = Hardening.DEFAULT
     overrides: tuple[Directive, ...] = ()
 

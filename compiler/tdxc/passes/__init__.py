@@ -12,6 +12,8 @@ from tdxc.passes.expand_modules import ExpandModules
 from tdxc.passes.harden_services import HardenServices
 from tdxc.passes.init_priority import InitPriority
 from tdxc.passes.lower_builds import LowerBuilds
+from tdxc.passes.lower_development import LowerDevelopment
+from tdxc.passes.lower_guest import LowerGuest
 from tdxc.passes.lower_network import LowerNetwork
 from tdxc.passes.lower_ssh import LowerSsh
 from tdxc.passes.lower_storage import LowerStorage
@@ -32,6 +34,8 @@ AUTHORED_PASSES: tuple[Pass[AuthoredImage], ...] = (
 RESOLVED_PASSES: tuple[Pass[ResolvedImage], ...] = (
     LowerBuilds(),  # independent of all others; what it installs is kept by debloat
     ResolveKernel(),  # decides the command line, which the passes behind it read
+    LowerDevelopment(),  # adds words to the command line that resolve-kernel has made
+    LowerGuest(),  # opens the port of a delivery, so it stands before the firewall is made
     LowerNetwork(),  # adds units and files
     LowerStorage(),
     LowerSsh(),  # adds a service, so it stands before everything that looks at all services

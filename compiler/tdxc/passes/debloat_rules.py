@@ -167,7 +167,7 @@ def _resolver(image: ResolvedImage) -> Node | None:
 def _udev(image: ResolvedImage) -> Node | None:
     """Modules are loaded by hardware, interfaces and disks get their names, rules set owners."""
     rules = next((file for file in image.files if "/udev/rules.d/" in file.path), None)
-    storage = image.encryption or next(iter(image.partitions), None)
+    storage = image.encryption or next(iter((*image.partitions, *image.encrypted_disks)), None)
     return rules or storage or _networkd(image) or (None if image.kernel.monolithic else image.kernel)
 
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
-from tdxc.ir import AuthoredImage, Debloat, Layer, ModuleUse, Network, Node, Profile, merge_layers
+from tdxc.ir import AuthoredImage, BootStep, Debloat, Layer, ModuleUse, Network, Node, Profile, merge_layers
 from tdxc.passes.base import PassContext
 
-_REPEATABLE = ("users", "groups", "directories", "symlinks", "suites", "repositories")
+_REPEATABLE = ("users", "groups", "directories", "symlinks", "suites", "repositories", "builds", "boot_steps")
 """Declarations that several modules may make alike; equal ones are kept once."""
 
 
@@ -102,9 +102,20 @@ def _report(conflict: tuple[str, Node, Node], sink: DiagnosticSink) -> None:
 def _without_repetitions(layer: Layer, base: Layer | None = None) -> Layer:
     changes: dict[str, Any] = {}
     for name in _REPEATABLE:
-        known = set(getattr(base, name)) if base else set()
-        changes[name] = tuple(node for node in dict.fromkeys(getattr(layer, name)) if node not in known)
+        seen = {_unplaced(node) for node in getattr(base, name)} if base else set()
+        kept: list[Node] = []
+        for node in getattr(layer, name):
+            value = _unplaced(node)
+            if value not in seen:
+                seen.add(value)
+                kept.append(node)
+        changes[name] = tuple(kept)
     return records.evolve(layer, **changes)
+
+
+def _unplaced(node: Node) -> Node:
+    """A module's boot step without its place in the recipe, in which equal ones differ; other nodes as they are."""
+    return records.evolve(node, index=0) if isinstance(node, BootStep) and node.cause else node
 
 
 def _with_rule_layer(layer: Layer, profile: str) -> Layer:

@@ -75,7 +75,11 @@ def _verity(image: ResolvedImage) -> Node | None:
 
 
 def _file_system(fs: str) -> Cause:
-    return lambda image: next((partition for partition in image.partitions if partition.fs == fs), None)
+    def cause(image: ResolvedImage) -> Node | None:
+        partition = next((partition for partition in image.partitions if partition.fs == fs), None)
+        return partition or next((disk for disk in image.encrypted_disks if disk.fs == fs), None)
+
+    return cause
 
 
 def _platform(name: str) -> Cause:

@@ -65,6 +65,7 @@ def lower_service(service: Service) -> Unit:
             devices=service.devices,
             ports=service.ports,
             capabilities=service.capabilities,
+            secrets=service.secrets,
             hardening=service.hardening,
             overrides=service.overrides,
         ),

@@ -76,10 +76,10 @@ class LowerSsh:
 def _refuse_http(ssh: Ssh, sink: DiagnosticSink) -> None:
     sink.add(
         Code.E_UNSUPPORTED,
-        "ssh(key_delivery='http') would take a key from whoever posts one first; this version has no way to tell who",
+        "ssh(key_delivery='http') would take a key from whoever posts one first, and nothing here can tell who that is",
         ssh.span,
         notes=(Note(message="a guest that takes its owner's key unchecked belongs to its host"),),
-        fix="use key_delivery='file' with authorized_keys=[...]",
+        fix="use key_delivery='file' with authorized_keys=[...]; for other secrets there is the module SecretDelivery",
     )
 
 

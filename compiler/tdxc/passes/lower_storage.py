@@ -98,14 +98,26 @@ def _unmeasured(partition: Partition) -> Diagnostic:
 
 def _check_encryption(image: ResolvedImage, sink: DiagnosticSink) -> None:
     wanted = image.encryption
-    if wanted is None or ENCRYPTION_MODULE in image.modules:
+    if wanted is None:
+        return
+    if image.encrypted_disks:
+        for key in image.guest_keys:
+            if key.strategy != wanted.key_source:
+                sink.add(
+                    Code.E_CONFLICT,
+                    f"encryption(key_source='{wanted.key_source}') is declared, and the key '{key.name}' is made by "
+                    f"KeyGeneration(strategy='{key.strategy}')",
+                    wanted.span,
+                    notes=(Note(message="the key is made here", span=key.span),),
+                    fix="leave encryption() out: the modules say all of it",
+                )
         return
     sink.add(
         Code.E_UNSUPPORTED,
         f"encryption(type='{wanted.type}', key_source='{wanted.key_source}') is declared, but nothing carries it out",
         wanted.span,
-        notes=(Note(message=f"it takes the module '{ENCRYPTION_MODULE}', which opens the volume at boot"),),
-        fix="leave encryption() out, or encrypt the volume in a boot step of your own",
+        notes=(Note(message=f"the module '{ENCRYPTION_MODULE}' formats and opens volumes at boot"),),
+        fix=f"apply KeyGeneration(strategy='{wanted.key_source}') and DiskEncryption(device='/dev/…', mount_at='/…')",
     )
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 
 from tdxc.ir import ResolvedImage
+from tdxc.ir.marks import development_reasons
 
 from tdxc_emitters.measurement.events import Row, cmdline_text, event_rows, stub_rules
 from tdxc_emitters.measurement.platforms import PLATFORMS, PlatformRules
@@ -58,7 +59,7 @@ def inputs(image: ResolvedImage) -> dict[str, object]:
         "stub": _stub(image) | ({"rules": rules.version} if rules else {}),
         "packages": [package.name for package in image.packages],
         "packages_from": _packages_from(image),
-        "development": _development(image),
+        "development": list(development_reasons(image)),
     }
 
 
@@ -75,15 +76,6 @@ def _packages_from(image: ResolvedImage) -> dict[str, object]:
         "suites": [suite.name for suite in image.suites],
         "repositories": [repository.name for repository in image.repositories],
     }
-
-
-def _development(image: ResolvedImage) -> list[str]:
-    """Reasons why this variant is not for production; empty when there is none."""
-    reasons = []
-    if image.ssh is not None and image.ssh.enabled:
-        reasons.append("an SSH server gives its users the machine")
-    reasons += [f"profile '{name}' is for development" for name in image.profiles if name in {"dev", "devtools"}]
-    return reasons
 
 
 def _value(rows: Iterable[Row], rules: PlatformRules, register: str, algorithm: str) -> str | None:

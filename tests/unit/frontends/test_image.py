@@ -105,12 +105,12 @@ def test_every_field_of_a_service_can_be_declared(tmp_path: Path) -> None:
                                        "wanted_by"} else "x"
         for name in fields - {"type", "restart", "hardening", "overrides", "extra_unit", "enabled", "early", "ports",
                               "capabilities", "writes", "devices", "environment", "environment_files",
-                              "credentials", "supplementary_groups", "remain_after_exit", "restart_sec",
+                              "credentials", "secrets", "supplementary_groups", "remain_after_exit", "restart_sec",
                               "timeout_start_sec", "timeout_stop_sec", "working_directory"}
     } | {
         "type": "exec", "restart": "no", "hardening": "none", "overrides": {"A": "b"}, "enabled": False, "early": True,
         "ports": [80], "capabilities": ["CAP_CHOWN"], "writes": ["/w"], "devices": ["/dev/x"],
-        "environment": {"A": "b"}, "environment_files": ["-/etc/x"], "credentials": ["a:/b"],
+        "environment": {"A": "b"}, "environment_files": ["-/etc/x"], "credentials": ["a:/b"], "secrets": ["token"],
         "supplementary_groups": ["g"], "remain_after_exit": True, "restart_sec": "1s", "timeout_start_sec": "1s",
         "timeout_stop_sec": "1s", "working_directory": "/w", "extra_unit": {"Unit": {"A": "b"}},
     }  # fmt: skip

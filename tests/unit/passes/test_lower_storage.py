@@ -1,10 +1,9 @@
 from typing import Any
 
-import attrs
 import pytest
 from support.authored import at, resolved, run
 from tdxc.diagnostics import Code, Diagnostic
-from tdxc.ir import Encryption, Partition, RawUnit, ResolvedImage, Setting
+from tdxc.ir import EncryptedDisk, Encryption, GuestKey, Partition, RawUnit, ResolvedImage, Setting
 from tdxc.ir.verify import verify_resolved
 from tdxc.passes.lower_storage import LowerStorage
 from tdxc.quoting import unit_name_of_path
@@ -75,8 +74,18 @@ def test_encryption_that_nothing_carries_out_is_refused_naming_what_is_missing()
     _, (found,) = lower(encryption=encryption)
     assert (found.code, str(found.span)) == (Code.E_UNSUPPORTED, "recipe.py:8:1")
     assert "'DiskEncryption'" in found.notes[0].message
-    image = attrs.evolve(resolved(encryption=encryption), modules=("KeyGeneration", "DiskEncryption"))
-    assert run(LowerStorage(), image)[1] == ()
+    assert "KeyGeneration(strategy='tpm')" in found.fix
+    disk = EncryptedDisk(span=at(9), name="data", key="disk", strategy="largest", mount_at="/persistent")
+    key = GuestKey(span=at(7), name="disk", strategy="tpm")
+    assert lower(encryption=encryption, encrypted_disks=(disk,), guest_keys=(key,))[1] == ()
+
+
+def test_encryption_that_says_other_than_the_modules_is_refused() -> None:
+    disk = EncryptedDisk(span=at(9), name="data", key="disk", strategy="largest", mount_at="/persistent")
+    key = GuestKey(span=at(7), name="disk", strategy="random")
+    encryption = Encryption(span=at(8), type="luks2", key_source="tpm")
+    _, (found,) = lower(encryption=encryption, encrypted_disks=(disk,), guest_keys=(key,))
+    assert (found.code, str(found.span), found.notes[0].span.line) == (Code.E_CONFLICT, "recipe.py:8:1", 7)
 
 
 def test_data_partitions_need_systemd() -> None:

@@ -1,0 +1,150 @@
+"""What must hold between keys, disks, secrets, their targets and the rest of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan, nearest
+from tdxc.ir import EncryptedDisk, Node, ResolvedImage, Secret, SecretDelivery, SecretTarget
+
+_WITHOUT_IMPORT = frozenset({"debian/bookworm"})
+"""Bases whose systemd (252) knows no ``ImportCredential=``, which came with 254."""
+
+
+def check_guest(image: ResolvedImage) -> Iterator[Diagnostic]:
+    """All contradictions, each at its own line."""
+    yield from _check_init(image)
+    yield from _check_disks(image)
+    yield from _check_uses(image)
+    if image.secret_delivery is not None:
+        yield from _check_delivery(image.secret_delivery, image)
+        yield from _check_targets(image.secret_delivery, image)
+
+
+def _check_init(image: ResolvedImage) -> Iterator[Diagnostic]:
+    if image.init == "systemd":
+        return
+    for node, what in ((image.secret_delivery, "SecretDelivery"), (image.quote_service, "Tdxs")):
+        if node is not None:
+            message = f"{what} is a service of systemd, but the init is '{image.init}'"
+            yield _fault(Code.E_UNSUPPORTED, message, node, "write init = 'systemd'")
+
+
+def _check_disks(image: ResolvedImage) -> Iterator[Diagnostic]:
+    keys = {key.name: key for key in image.guest_keys}
+    yield from _repeated("key", image.guest_keys, lambda node: node.name)
+    yield from _repeated("encrypted disk", image.encrypted_disks, lambda node: node.name)
+    yield from _repeated("encrypted disk at", image.encrypted_disks, lambda node: node.mount_at)
+    yield from _repeated("encrypted disk on", image.encrypted_disks, lambda node: node.device or node.strategy)
+    mounted = {partition.mount_point: partition for partition in image.partitions}
+    for disk in image.encrypted_disks:
+        key = keys.get(disk.key)
+        if key is None:
+            yield _without_key(disk, list(keys))
+        elif key.strategy == "random" and disk.format != "always":
+            message = f"the disk '{disk.name}' is opened with the key '{key.name}', which the next boot no longer has"
+            fix = "write format='always' for a disk of one boot, or strategy='tpm' for a key that stays"
+            yield _fault(Code.E_CONFLICT, message, disk, fix, "the key is made here", key)
+        if disk.mount_at in mounted:
+            message = f"'{disk.mount_at}' is the mount point of an encrypted disk and of a partition"
+            note = "the partition is declared here"
+            yield _fault(Code.E_CONFLICT, message, disk, "mount one of them elsewhere", note, mounted[disk.mount_at])
+
+
+def _without_key(disk: EncryptedDisk, keys: list[str]) -> Diagnostic:
+    if not keys:
+        message = f"DiskEncryption opens '{disk.name}' with the key '{disk.key}', and no KeyGeneration makes a key"
+        return _fault(Code.E_REFERENCE, message, disk, "apply KeyGeneration(strategy='tpm') to the image too")
+    close = nearest(disk.key, keys)
+    fix = f"did you mean '{close}'?" if close else f"the keys are: {', '.join(keys)}"
+    return _fault(Code.E_REFERENCE, f"DiskEncryption opens '{disk.name}' with the unknown key '{disk.key}'", disk, fix)
+
+
+def _check_uses(image: ResolvedImage) -> Iterator[Diagnostic]:
+    """Secrets that services name."""
+    delivery = image.secret_delivery
+    known = [secret.name for secret in delivery.secrets] if delivery else []
+    for unit in image.units:
+        for name in unit.needs.secrets if unit.needs else ():
+            if name in known:
+                continue
+            close = nearest(name, known)
+            fix = (
+                f"did you mean '{close}'?"
+                if close
+                else f"declare it: delivery.secret('{name}'), and apply the delivery"
+            )
+            yield _fault(Code.E_REFERENCE, f"'{unit.name}' uses the unknown secret '{name}'", unit, fix)
+
+
+def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[Diagnostic]:
+    if not delivery.secrets:
+        message = "SecretDelivery is applied, and no secret was declared before"
+        yield _fault(
+            Code.E_VALUE, message, delivery, "declare one with delivery.secret(…) before delivery.apply(image)"
+        )
+    if delivery.method == "env" and image.base.reference in _WITHOUT_IMPORT:
+        message = f"SecretDelivery(method='env') needs systemd 254, and {image.base.reference} has 252"
+        yield _fault(Code.E_UNSUPPORTED, message, delivery, "use base debian/trixie, or another method")
+    yield from _repeated("secret", delivery.secrets, lambda node: node.name)
+    for unit in image.units:
+        port = delivery.port if delivery.method == "http_post" else 0
+        if port and unit.needs and port in unit.needs.ports:
+            message = f"'{unit.name}' and SecretDelivery both listen on port {port}"
+            yield _fault(Code.E_CONFLICT, message, unit, "give one of them another port", "it is here", delivery)
+
+
+def _check_targets(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[Diagnostic]:
+    services = [unit.name for unit in image.units if unit.name.endswith(".service")]
+    first: dict[tuple[str, str], tuple[Secret, SecretTarget]] = {}
+    used = {name for unit in image.units if unit.needs for name in unit.needs.secrets}
+    for secret in delivery.secrets:
+        if not secret.targets and secret.name not in used:
+            message = f"the secret '{secret.name}' goes nowhere: it has no target, and no service uses it"
+            yield _fault(Code.E_VALUE, message, secret, "give it a target, or name it in service(secrets=[…])")
+        for target in secret.targets:
+            yield from _check_target(secret, target, services)
+            for place in _places(target):
+                other = first.setdefault(place, (secret, target))
+                if other[1] is not target:
+                    message = f"the secrets '{other[0].name}' and '{secret.name}' both go to {_describe(target)}"
+                    if other[0] is secret:
+                        message = f"the secret '{secret.name}' goes to {_describe(target)} twice"
+                    yield _fault(Code.E_CONFLICT, message, target, "give each its own", "the other is here", other[1])
+
+
+def _places(target: SecretTarget) -> tuple[tuple[str, str], ...]:
+    return ((target.path, ""),) if target.kind == "file" else ((target.variable, target.scope),)
+
+
+def _check_target(secret: Secret, target: SecretTarget, services: list[str]) -> Iterator[Diagnostic]:
+    if target.kind != "env":
+        return
+    if secret.kind == "base64":
+        message = f"the secret '{secret.name}' is binary (base64), which an environment variable cannot hold"
+        yield _fault(Code.E_VALUE, message, target, "use SecretTarget.file(…), or the kind 'string'")
+    if target.scope != "global" and target.scope not in services:
+        close = nearest(target.scope, services)
+        fix = f"did you mean '{close}'?" if close else "write scope='global', or the name of a service of the image"
+        message = f"the secret '{secret.name}' goes to the environment of '{target.scope}', which does not exist"
+        yield _fault(Code.E_REFERENCE, message, target, fix)
+
+
+def _describe(target: SecretTarget) -> str:
+    return f"'{target.path}'" if target.kind == "file" else f"the variable {target.variable} ({target.scope})"
+
+
+def _repeated(what: str, nodes: tuple[Node, ...], name_of: object) -> Iterator[Diagnostic]:
+    first: dict[str, Node] = {}
+    for node in nodes:
+        name = str(name_of(node)) if callable(name_of) else ""
+        before = first.setdefault(name, node)
+        if before is not node:
+            message = f"{what} '{name}' is declared twice"
+            yield _fault(Code.E_CONFLICT, message, node, "rename one, or leave one out", "it is first here", before)
+
+
+def _fault(code: Code, message: str, node: Node, fix: str, note: str = "", other: Node | None = None) -> Diagnostic:
+    span: SourceSpan = node.span
+    notes = (Note(message=note, span=other.span),) if other is not None else ()
+    return Diagnostic(code=code, message=message, span=span, notes=notes, fix=fix)

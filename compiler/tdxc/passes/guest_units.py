@@ -1,0 +1,245 @@
+"""The units of the guest's services, and what the services that use a secret need of them.
+
+::
+
+    Service("app", secrets=["token"])  ->  LoadCredential=token:/run/tdx-guest/credentials/token, after its delivery
+    SecretTarget.env("TOKEN")          ->  EnvironmentFile= of every service, and all of them after the delivery
+
+A unit never holds a secret: it names a file in memory that the delivery writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tdxc import quoting, records
+from tdxc.diagnostics import SourceSpan
+from tdxc.ir import (
+    Blob,
+    Directive,
+    File,
+    FirewallRuleText,
+    Network,
+    Node,
+    QuoteService,
+    ResolvedImage,
+    SandboxNeeds,
+    Secret,
+    SecretDelivery,
+    SecretTarget,
+    Section,
+    Unit,
+)
+from tdxc.passes.guest_config import CONFIG_PATH, guest_config, quote_source, serves_quotes
+from tdxc.passes.init_priority import is_early
+from tdxc.passes.secret_flow import reaches
+from tdxc.passes.unit_sections import with_directives
+
+PROGRAM = "/usr/bin/tdx-guest"
+SECRETS_UNIT = "tdx-secrets.service"
+QUOTE_UNIT, QUOTE_SOCKET = "tdxs.service", "tdxs.socket"
+CREDENTIALS_FOLDER = "/run/tdx-guest/credentials"
+ENVIRONMENT_FOLDER = "/run/tdx-guest/secrets/env"
+_STATE_FOLDER = "/run/tdx-guest"
+_OWN_UNITS = frozenset({SECRETS_UNIT, QUOTE_UNIT, QUOTE_SOCKET})
+
+
+def with_guest(image: ResolvedImage) -> ResolvedImage:
+    """The image with the units and the configuration of what it declares for the inside of the guest."""
+    delivery = image.secret_delivery
+    if delivery is not None:
+        delivery = _with_credentials(delivery, image)
+        image = _with_delivery(records.evolve(image, secret_delivery=delivery), delivery)
+    if image.quote_service is not None:
+        image = _with_units(image, *_quote_units(image.quote_service, image))
+    declared = (*image.guest_keys, *image.encrypted_disks, image.secret_delivery, image.quote_service)
+    first = next((node for node in declared if node is not None), None)
+    if first is None:
+        return image
+    cause = "lower-guest: what tdx-guest does in this image"
+    config = File(span=first.span, cause=cause, path=CONFIG_PATH, content=Blob.of_text(guest_config(image)))
+    return records.evolve(image, files=tuple(sorted((*image.files, config), key=lambda file: file.path)))
+
+
+# Secrets
+
+
+def _with_credentials(delivery: SecretDelivery, image: ResolvedImage) -> SecretDelivery:
+    """Each secret that a service takes as a credential gets a file that only PID 1 reads."""
+    asked = {name for unit in image.units if unit.needs for name in unit.needs.secrets}
+    secrets = tuple(_with_file(secret) if secret.name in asked else secret for secret in delivery.secrets)
+    return records.evolve(delivery, secrets=secrets)
+
+
+def _with_file(secret: Secret) -> Secret:
+    target = SecretTarget(span=secret.span, kind="file", path=f"{CREDENTIALS_FOLDER}/{secret.name}")
+    return records.evolve(secret, targets=(*secret.targets, target))
+
+
+def _with_delivery(image: ResolvedImage, delivery: SecretDelivery) -> ResolvedImage:
+    units = tuple(_using(unit, delivery) for unit in image.units)
+    image = records.evolve(image, units=units, authored_network=_opened(image, delivery))
+    return _with_units(image, _secrets_unit(delivery, image))
+
+
+def _opened(image: ResolvedImage, delivery: SecretDelivery) -> Network:
+    """The network with the delivery's port open, where the recipe has a firewall at all."""
+    network = image.authored_network
+    if delivery.method != "http_post" or not network.firewall_rules:
+        return network
+    text = f"ACCEPT tcp {delivery.port}"
+    if any(rule.text == text for rule in network.firewall_rules):
+        return network
+    rule = FirewallRuleText(span=delivery.span, cause="lower-guest: secrets are posted to this port", text=text)
+    return records.evolve(network, firewall_rules=(rule, *network.firewall_rules))
+
+
+def _using(unit: Unit, delivery: SecretDelivery) -> Unit:
+    """A service with the secrets that it uses: credentials, environment files, and its place behind the delivery."""
+    if unit.name in _OWN_UNITS or not unit.name.endswith(".service") or is_early(unit):
+        return unit
+    used = [secret for secret in delivery.secrets if _is_used(secret, unit)]
+    if not used:
+        return unit
+    strong = any(secret.required for secret in used)
+    before = [("Requires" if strong else "Wants", SECRETS_UNIT), ("After", SECRETS_UNIT)]
+    names = ", ".join(f"'{secret.name}'" for secret in used)
+    cause = (
+        f"lower-guest: it uses the secret {names}" if len(used) == 1 else f"lower-guest: it uses the secrets {names}"
+    )
+    unit = with_directives(unit, "Unit", _directives(unit.span, cause, before))
+    return with_directives(unit, "Service", _directives(unit.span, cause, list(_consuming(unit, used))))
+
+
+def _is_used(secret: Secret, unit: Unit) -> bool:
+    if unit.needs and secret.name in unit.needs.secrets:
+        return True
+    return any(reaches(target, unit) for target in secret.targets)
+
+
+def _consuming(unit: Unit, used: list[Secret]) -> Iterator[tuple[str, str]]:
+    """How PID 1 hands the secrets over. A missing optional one is an empty credential."""
+    for secret in used:
+        if unit.needs and secret.name in unit.needs.secrets:
+            yield "LoadCredential", f"{secret.name}:{CREDENTIALS_FOLDER}/{secret.name}"
+            if not secret.required:
+                yield "SetCredential", f"{secret.name}:"
+    scopes = {target.scope for secret in used for target in secret.targets if target.kind == "env"}
+    for scope in sorted(scopes & {"global", unit.name}):
+        yield "EnvironmentFile", quoting.environment_file(f"{ENVIRONMENT_FOLDER}/{scope}.env", span=unit.span)
+
+
+def _secrets_unit(delivery: SecretDelivery, image: ResolvedImage) -> Unit:
+    """The unit counts as started when all that is required has come."""
+    cause = "lower-guest: SecretDelivery is declared"
+    paths = {target.path.rpartition("/")[0] for secret in delivery.secrets for target in secret.targets if target.path}
+    folders = sorted(path for path in paths if not path.startswith(f"{_STATE_FOLDER}/"))
+    is_server = serves_quotes(delivery)
+    service = [
+        ("Type", "notify"),
+        ("NotifyAccess", "main"),
+        ("ExecStart", f"{PROGRAM} secrets"),
+        ("RemainAfterExit", "yes"),
+        ("TimeoutStartSec", "infinity"),
+        ("StandardOutput", "journal+console"),
+        ("StandardError", "journal+console"),
+        *(("ReadWritePaths", quoting.unit_path_word(path, span=delivery.span)) for path in (_STATE_FOLDER, *folders)),
+    ]
+    if is_server:
+        service.append(("ReadWritePaths", "-/sys/kernel/config"))
+    if delivery.method == "env":
+        service.append(("ImportCredential", "tdx.secret.*"))
+    online = [("Wants", "network-online.target"), ("After", "network-online.target")]
+    return Unit(
+        span=delivery.span,
+        cause=cause,
+        name=SECRETS_UNIT,
+        sections=(
+            _section(
+                delivery,
+                cause,
+                "Unit",
+                [("Description", "Secrets of the image"), *(online if delivery.method == "http_post" else [])],
+            ),
+            _section(delivery, cause, "Service", service),
+        ),
+        needs=SandboxNeeds(
+            span=delivery.span,
+            cause=cause,
+            ports=(delivery.port,) if delivery.method == "http_post" else (),
+            capabilities=("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"),
+            devices=_quote_devices(image) if is_server else (),
+        ),
+    )
+
+
+# Quotes
+
+
+def _quote_units(service: QuoteService, image: ResolvedImage) -> tuple[Unit, Unit]:
+    """A socket for the group, and the service behind it, which ends when nobody asks."""
+    cause = "lower-guest: Tdxs is declared"
+    socket = [
+        ("ListenStream", quoting.unit_path(service.socket, span=service.span)),
+        ("SocketMode", "0660"),
+        ("SocketGroup", quoting.unit_word(service.group, span=service.span)),
+    ]
+    program = [
+        ("ExecStart", f"{PROGRAM} quote serve"),
+        ("ReadWritePaths", "-/sys/kernel/config"),
+        ("PrivateNetwork", "yes"),
+    ]
+    families = Directive(span=service.span, cause=cause, key="RestrictAddressFamilies", value="AF_UNIX")
+    return (
+        Unit(
+            span=service.span,
+            cause=cause,
+            name=QUOTE_SOCKET,
+            sections=(
+                _section(service, cause, "Unit", [("Description", "Socket for quotes of the trust domain")]),
+                _section(service, cause, "Socket", socket),
+            ),
+            wanted_by=("sockets.target",),
+        ),
+        Unit(
+            span=service.span,
+            cause=cause,
+            name=QUOTE_UNIT,
+            sections=(
+                _section(
+                    service,
+                    cause,
+                    "Unit",
+                    [
+                        ("Description", "Issues and validates quotes of the trust domain"),
+                        ("Requires", QUOTE_SOCKET),
+                        ("After", QUOTE_SOCKET),
+                    ],
+                ),
+                _section(service, cause, "Service", program),
+            ),
+            needs=SandboxNeeds(span=service.span, cause=cause, devices=_quote_devices(image), overrides=(families,)),
+        ),
+    )
+
+
+def _quote_devices(image: ResolvedImage) -> tuple[str, ...]:
+    """Azure's quotes come by its virtual TPM; the kernel's own interface is no device."""
+    return ("/dev/tpmrm0",) if quote_source(image.quote_service, image) == "azure_vtpm" else ()
+
+
+# Pieces
+
+
+def _section(node: Node, cause: str, name: str, pairs: list[tuple[str, str]]) -> Section:
+    return Section(span=node.span, cause=cause, name=name, directives=_directives(node.span, cause, pairs))
+
+
+def _directives(span: SourceSpan, cause: str, pairs: list[tuple[str, str]]) -> tuple[Directive, ...]:
+    return tuple(Directive(span=span, cause=cause, key=key, value=value) for key, value in pairs)
+
+
+def _with_units(image: ResolvedImage, *units: Unit) -> ResolvedImage:
+    own = {unit.name for unit in image.units}
+    added = (unit for unit in units if unit.name not in own)
+    return records.evolve(image, units=tuple(sorted((*image.units, *added), key=lambda unit: unit.name)))
