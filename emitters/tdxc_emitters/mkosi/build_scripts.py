@@ -18,8 +18,19 @@ _TITLES = {BuildLanguage.GO: "Go", BuildLanguage.RUST: "Rust", BuildLanguage.DOT
 _TEMPLATES = {"fetch_git": "git", "need_lock": "lock", "check_version": "version"}
 _ENTER = """\
 if [[ ${container:-} != mkosi ]]; then
+%s
     exec mkosi-chroot env -i container=mkosi DESTDIR="$DESTDIR" "$CHROOT_SCRIPT" "$@"
 fi"""
+
+_ENTER_SHELL = """\
+    # The mark of `tdxc build --debug-shell`: a shell where it would compile, and nothing is kept of what it does.
+    if [[ -e /etc/tdxc/debug-shell ]]; then
+        mkosi-chroot env -i container=mkosi TERM="${{TERM:-dumb}}" debug_shell=yes {name}="${name}" \\
+            "$CHROOT_SCRIPT" "$@" || true
+        exit 77
+    fi"""
+
+_SHELL = "[[ -z ${debug_shell-} ]] || exec bash -i"
 
 
 def fetch_text(build: ResolvedBuild, epoch: int) -> str:
@@ -29,7 +40,7 @@ def fetch_text(build: ResolvedBuild, epoch: int) -> str:
         *_source(build),
         f"cd {_word(build, _source_folder(build))}",
         *_steps("Fetch the dependencies and verify them.", build.fetch),
-        *(_compile(build) if build.network else ()),
+        *((_SHELL, *_compile(build)) if build.network else ()),
     ]
     also = " It also compiles, as the recipe leaves the network on for that." if build.network else ""
     purpose = f"Get what build '{build.name}' is made of, and verify it. mkosi leaves the network on here.{also}"
@@ -42,6 +53,7 @@ def fetch_text(build: ResolvedBuild, epoch: int) -> str:
             f"work={_word(build, _work(build))}",
             "if [[ ${container:-} != mkosi ]]; then",
             *((read_template("build_network.sh"),) if fetches else ()),
+            *((_ENTER_SHELL.format(name="SRCDIR"),) if build.network else ()),
             '    exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"',
             "fi",
             "umask 022",
@@ -72,11 +84,12 @@ def build_text(build: ResolvedBuild, epoch: int, artifacts: Iterable[tuple[Artif
         [
             *_head(f"{done.format(build.name)} This step has no network."),
             f"work={_word(build, _work(build))}",
-            _ENTER,
+            _ENTER % _ENTER_SHELL.format(name="DESTDIR"),
             "",
             read_template("build_install.sh"),
             *_environment(build, epoch),
             f"cd {_word(build, _source_folder(build))}",
+            _SHELL,
             *(() if build.network else _compile(build)),
             "",
             "# Artifacts: where the build left them, and where they go in the image.",

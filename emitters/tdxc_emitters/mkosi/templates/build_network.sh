@@ -3,7 +3,8 @@
     network=$BUILDROOT$work/network
     mkdir -p "$BUILDROOT$work"
     (umask 077 && : > "$network")
-    known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|CARGO_HTTP_[A-Z_]+|CARGO_NET_[A-Z_]+|NUGET_[A-Z_]+'
+    known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|GOVCS|GOAUTH|NUGET_[A-Za-z0-9_]+'
+    known="$known|CARGO_(HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
     known="$known|HTTP_PROXY|HTTPS_PROXY|ALL_PROXY|NO_PROXY|http_proxy|https_proxy|all_proxy|no_proxy"
     {
         env

@@ -3,6 +3,12 @@
 set -euo pipefail
 work=/var/lib/tdxc-build/report
 if [[ ${container:-} != mkosi ]]; then
+    # The mark of `tdxc build --debug-shell`: a shell where it would compile, and nothing is kept of what it does.
+    if [[ -e /etc/tdxc/debug-shell ]]; then
+        mkosi-chroot env -i container=mkosi TERM="${TERM:-dumb}" debug_shell=yes DESTDIR="$DESTDIR" \
+            "$CHROOT_SCRIPT" "$@" || true
+        exit 77
+    fi
     exec mkosi-chroot env -i container=mkosi DESTDIR="$DESTDIR" "$CHROOT_SCRIPT" "$@"
 fi
 
@@ -36,6 +42,7 @@ export TMPDIR=/var/tmp
 export TZ=UTC
 
 cd /var/lib/tdxc-build/report/source
+[[ -z ${debug_shell-} ]] || exec bash -i
 
 # Compile.
 (

@@ -1,0 +1,31 @@
+#!/bin/bash
+# Get what build 'hello-c' is made of, and verify it. mkosi leaves the network on here.
+set -euo pipefail
+# mkosi prepares the image first and then the build environment, which alone is meant.
+[[ ${1-} == build ]] || exit 0
+work=/var/lib/tdxc-build/hello-c
+if [[ ${container:-} != mkosi ]]; then
+    exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"
+fi
+umask 022
+
+export ARFLAGS=crD
+export CC=gcc
+export CFLAGS='-O2 -ffile-prefix-map=/var/lib/tdxc-build/hello-c/source=/usr/src/hello-c'
+export CXX=g++
+export CXXFLAGS='-O2 -ffile-prefix-map=/var/lib/tdxc-build/hello-c/source=/usr/src/hello-c'
+export HOME=/var/lib/tdxc-build/hello-c/home
+export LC_ALL=C.UTF-8
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export SOURCE_DATE_EPOCH=0
+export TMPDIR=/var/tmp
+export TZ=UTC
+
+mkdir -p "$HOME" "$work/cache" "$work/out"
+
+mkdir /var/lib/tdxc-build/hello-c/source
+cp -R "$SRCDIR"/mkosi.images/build-hello-c/src/. /var/lib/tdxc-build/hello-c/source
+find /var/lib/tdxc-build/hello-c/source -type f ! -perm -u+x -exec chmod 0644 {} +
+find /var/lib/tdxc-build/hello-c/source \( -type d -o -perm -u+x \) -exec chmod 0755 {} +
+find /var/lib/tdxc-build/hello-c/source -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+cd /var/lib/tdxc-build/hello-c/source
