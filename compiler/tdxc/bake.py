@@ -112,7 +112,7 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
     if options.frozen:
         check_lockfile(image, options.lockfile)
     compilation = compile_image(image, override=options.override)
-    variant = analyse(image, profiles=options.profiles)[0].image
+    variant = baked_variant(compilation, options.profiles)
     warnings = _check_policy(variant, options, compilation)
     write_compilation(compilation, options.tree, force=options.force)
     from tdxc_runtime.backends import BakeRequest, LocalBackend
@@ -164,6 +164,18 @@ def debug_build(image: AuthoredImage, options: BakeOptions, build: str, backend:
         progress=options.progress,
     )
     (backend or LocalBackend()).debug_shell(request, build)
+
+
+def baked_variant(compilation: Compilation, profiles: tuple[str, ...]) -> ResolvedImage:
+    """The image with these profiles: the compilation has it already, unless several are combined.
+
+    Raises E_REFERENCE for a profile that does not exist, and whatever is wrong with the combination.
+    """
+    compiled = compilation.compiled
+    for image in (compiled.image, *compiled.variants):
+        if image.profiles == profiles:
+            return image
+    return analyse(compilation.authored, profiles=profiles)[0].image
 
 
 def lock_image(image: AuthoredImage, lockfile: Path = DEFAULT_LOCKFILE) -> LockFile:

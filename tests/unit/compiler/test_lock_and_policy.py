@@ -8,7 +8,9 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tdxc import policy
+from support.commands import EXAMPLES
+from tdxc import driver, policy
+from tdxc.bake import baked_variant
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, SourceSpan
 from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, MutableRefPolicy, NetworkMode, Policy, Repository, ResolvedImage
 from tdxc.lock import LockFile, check_lock, parse_lock, render_lock
@@ -97,3 +99,16 @@ def test_bakes_are_held_to_lock_and_network_mode() -> None:
     found = policy.evaluate_bake(resolved(rules), policy.Invocation(frozen=False))
     assert [d.message.split(":")[0] for d in found] == ["policy require_frozen_lock", "policy network_mode='offline'"]
     assert policy.evaluate_bake(resolved(rules), policy.Invocation(frozen=True, cached_only=True)) == ()
+
+
+@pytest.mark.parametrize("profiles", [(), ("dev",), ("azure", "dev")])
+def test_the_variant_that_is_baked_is_the_one_that_its_profiles_make(profiles: tuple[str, ...]) -> None:
+    authored = driver.load_recipe(str(EXAMPLES / "full_api.py")).image
+    compilation = driver.compile_image(authored)
+    assert baked_variant(compilation, profiles) == driver.analyse(authored, profiles=profiles)[0].image
+
+
+def test_a_profile_that_does_not_exist_is_not_baked() -> None:
+    compilation = driver.compile_image(driver.load_recipe(str(EXAMPLES / "full_api.py")).image)
+    with pytest.raises(DiagnosticError, match="no profile 'nosuch'"):
+        baked_variant(compilation, ("nosuch",))
