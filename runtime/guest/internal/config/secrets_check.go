@@ -30,8 +30,8 @@ var (
 
 // What steers how programs are loaded, or how systemd talks to them, is never a secret.
 var (
-	reservedVariables = []string{"PATH", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "HOME", "SHELL", "USER"}
-	reservedPrefixes  = []string{"LD_", "LISTEN_", "SYSTEMD_"}
+	reservedVariables = []string{"PATH", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"}
+	reservedPrefixes  = []string{"LD_", "LISTEN_"}
 )
 
 func (s *Secrets) check() error {
