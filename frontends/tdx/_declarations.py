@@ -10,6 +10,7 @@ from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.ir import Directive, Node, Section
 
+from tdx._callsite import caller_span
 from tdx._declare import Site
 from tdx._layer import LayerBuilder, PendingModule
 
@@ -75,6 +76,11 @@ class Declarations:
         """The place of one argument, or of one item of it, as near as it is known."""
         site = self._state.site
         return self._span if site is None else site.span_of(argument, index)
+
+    @property
+    def place(self) -> SourceSpan:
+        """Where in the recipe the declarations that go on stand."""
+        return self._state.site.span if self._state.site else caller_span(self._root)
 
     def declare(self, field: str, *nodes: Node) -> None:
         """Declare nodes of the IR; for modules of this package, which have checked them."""

@@ -7,18 +7,29 @@ from collections.abc import Iterator
 from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan, nearest
 from tdxc.ir import EncryptedDisk, Node, ResolvedImage, Secret, SecretDelivery, SecretTarget
 
-_WITHOUT_IMPORT = frozenset({"debian/bookworm"})
-"""Bases whose systemd (252) knows no ``ImportCredential=``, which came with 254."""
+_BASES = ("debian/trixie",)
+"""Bases whose Go (1.24) builds ``tdx-guest``: bookworm has 1.19 and noble 1.22."""
 
 
 def check_guest(image: ResolvedImage) -> Iterator[Diagnostic]:
     """All contradictions, each at its own line."""
+    yield from _check_base(image)
     yield from _check_init(image)
     yield from _check_disks(image)
     yield from _check_uses(image)
     if image.secret_delivery is not None:
         yield from _check_delivery(image.secret_delivery, image)
         yield from _check_targets(image.secret_delivery, image)
+
+
+def _check_base(image: ResolvedImage) -> Iterator[Diagnostic]:
+    declared = (*image.guest_keys, *image.encrypted_disks, image.secret_delivery, image.quote_service)
+    first = next((node for node in declared if node is not None), None)
+    if first is not None and image.base.reference not in _BASES:
+        message = (
+            f"keys, disks, secrets and quotes need tdx-guest, which {image.base.reference} has no Go to build with"
+        )
+        yield _fault(Code.E_UNSUPPORTED, message, first, f"use base {_BASES[0]}")
 
 
 def _check_init(image: ResolvedImage) -> Iterator[Diagnostic]:
@@ -83,9 +94,6 @@ def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[
         yield _fault(
             Code.E_VALUE, message, delivery, "declare one with delivery.secret(…) before delivery.apply(image)"
         )
-    if delivery.method == "env" and image.base.reference in _WITHOUT_IMPORT:
-        message = f"SecretDelivery(method='env') needs systemd 254, and {image.base.reference} has 252"
-        yield _fault(Code.E_UNSUPPORTED, message, delivery, "use base debian/trixie, or another method")
     yield from _repeated("secret", delivery.secrets, lambda node: node.name)
     for unit in image.units:
         port = delivery.port if delivery.method == "http_post" else 0

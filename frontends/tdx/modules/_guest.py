@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Annotated
 
-from tdxc.diagnostics import Code
+from tdxc.diagnostics import UNKNOWN_SPAN, Code
+from tdxc.ir import Artifact, Blob, Build, BuildLanguage, BuildSource, SourceFile, Toolchain
 
 from tdx._kinds import Constraint, Problem
+from tdx._source import read_folder
 from tdx.image import Image
 
-PROGRAM = "/usr/bin/tdx-guest"
+NAME = "tdx-guest"
+PROGRAM = f"/usr/bin/{NAME}"
 _LONGEST_NAME = 32
 KEY_PRIORITY, DISK_PRIORITY, SECRETS_PRIORITY = 10, 20, 30
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def between(low: int, high: int, noun: str) -> Constraint:
@@ -36,5 +43,29 @@ VolumeName = Annotated[
 
 
 def install_program(image: Image) -> None:
-    """Put ``tdx-guest`` into the image, built from the sources that come with this package."""
-    del image
+    """Put ``tdx-guest`` into the image: a source build like those of recipes, so pinned, reproducible and measured."""
+    span = image.place
+    build = Build(
+        name=NAME,
+        language=BuildLanguage.GO,
+        source=BuildSource(files=program_sources(), span=span),
+        toolchain=Toolchain(span=span),
+        artifacts=(Artifact(source="", dest=PROGRAM, span=span),),
+        program=NAME,
+        span=span,
+    )
+    image.declare("builds", build)
+
+
+@functools.cache
+def program_sources() -> tuple[SourceFile, ...]:
+    """The program's sources without its tests, sorted by path. Raises E_PATH where the installation lacks them."""
+    installed = _PACKAGE / "guest"
+    folder = installed if installed.is_dir() else _PACKAGE.parents[1] / "runtime" / "guest"
+    return tuple(
+        SourceFile(path=source.name, content=Blob.of(source.data))
+        for source in read_folder(folder.parent, folder.name, outside=True, span=UNKNOWN_SPAN)
+        if source.name.endswith((".go", "go.mod", "go.sum"))
+        and not source.name.endswith("_test.go")
+        and "testdata/" not in source.name
+    )

@@ -71,7 +71,7 @@ def test_no_description_is_of_a_parameter_that_does_not_exist() -> None:
 def test_every_declaration_of_the_dsl_has_a_key() -> None:
     other = {"partition", "freeze", "compile", "lock", "bake", "measure", "profile", "all_profiles", "module",
              "report", "faults", "folder", "assign", "assigned", "enter_state", "enter_site",
-             "declare", "declare_one"}  # fmt: skip
+             "declare", "declare_one", "place"}  # fmt: skip
     methods = {name for name in dir(Image) if not name.startswith("_")} - set(ATTRIBUTE_NAMES) - other
     assert methods == {key.target for key in KEYS if key.target not in ATTRIBUTE_NAMES and key.target}
     assert set(ATTRIBUTE_NAMES) <= {key.name for key in KEYS}

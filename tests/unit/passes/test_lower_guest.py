@@ -232,10 +232,10 @@ CONTRADICTIONS: dict[str, tuple[Code, int, dict[str, Any]]] = {
         20,
         {"secret_delivery": delivery(secret(file())), "services": (service(ports=(8080,)),)},
     ),
-    "old systemd": (
+    "old base": (
         Code.E_UNSUPPORTED,
         9,
-        {"reference": "debian/bookworm", "secret_delivery": delivery(secret(file()), method="env", port=0)},
+        {"reference": "debian/bookworm", "secret_delivery": delivery(secret(file()))},
     ),
     "no systemd": (
         Code.E_UNSUPPORTED,
