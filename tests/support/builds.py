@@ -58,6 +58,7 @@ def run_scripts(tree: FileTree, name: str, folder: Path, umask: int = 0o022) -> 
     write_tree(tree, source)
     dest.mkdir(exist_ok=True)
     (folder / "build" / name).mkdir(parents=True, exist_ok=True)
+    (folder / "build" / name / "network").touch()
     env = {"container": "mkosi", "SRCDIR": str(source), "DESTDIR": str(dest), "PATH": "/usr/bin:/bin"}
     for script in ("fetch.sh", "build.sh"):
         text = tree.text(f"mkosi.images/build-{name}/{script}").replace("/var/lib/tdxc-build", f"{folder}/build")

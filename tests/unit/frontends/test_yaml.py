@@ -214,7 +214,8 @@ def test_modules_that_cannot_be_applied_are_faults_of_their_line(tmp_path: Path,
 
 
 def test_backends_and_builds_are_chosen_by_word(tmp_path: Path) -> None:
-    faults = _faults(tmp_path, "backend: {lima: {cpu: 2}}\nbuilds:\n  - script: {name: a}\n  - fortran: {}\n  - script\n")
+    text = "backend: {lima: {cpu: 2}}\nbuilds:\n  - script: {name: a}\n  - fortran: {}\n  - script\n"
+    faults = _faults(tmp_path, text)
     assert [(fault.code.value, fault.span.line) for fault in faults] == [
         ("E_KEY", 1),
         ("E_TYPE", 3),

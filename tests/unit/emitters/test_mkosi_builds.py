@@ -1,0 +1,316 @@
+"""The images of builds in a tree, and their scripts, which bash runs for real where that is what matters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from support.builds import authored_build, local_source, resolved_build, run_scripts
+from support.resolved_images import SPAN, resolved_image
+from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.ir import Artifact, Blob, BuildSource, CompiledImage, Package, ResolvedImage, SourceFile, Toolchain
+from tdxc.tree import FileTree
+from tdxc_emitters import emit_image
+from tdxc_emitters.mkosi.builds import declaration
+
+FOLDER = "mkosi.images/build-tool"
+PATCH = b"--- a/input\n+++ b/input\n@@ -1 +1 @@\n-in\n+out\n"
+
+
+def compiled(*builds: Any, variants: tuple[ResolvedImage, ...] = ()) -> CompiledImage:
+    return CompiledImage(span=SPAN, image=resolved_image(builds=builds), variants=variants)
+
+
+def emitted(*builds: Any, variants: tuple[ResolvedImage, ...] = ()) -> FileTree:
+    return emit_image(compiled(*builds, variants=variants))
+
+
+def artifact(source: str, dest: str, **changes: Any) -> Artifact:
+    return Artifact(**{"span": SPAN, "source": f"source/{source}", "dest": dest, **changes})
+
+
+def greeting(**changes: Any) -> Any:
+    files = (
+        SourceFile(span=SPAN, path="input", content=Blob.of(b"in\n")),
+        SourceFile(span=SPAN, path="run", content=Blob.of(b"#!/bin/sh\n"), executable=True),
+    )
+    fields: dict[str, Any] = {
+        "compile": 'printf "%s\\n" "$GREETING" > greeting; mkdir -p data/sub; cp input run data/sub/',
+        "artifacts": (
+            artifact("greeting", "/usr/share/a b/greeting"),
+            artifact("run", "/bin/run"),
+            artifact("data", "/usr/lib/tool"),
+        ),
+        "source": BuildSource(span=SPAN, files=files),
+        "environment": (("GREETING", "it's $HOME"), ("PATH", "/usr/bin:/bin")),
+    }
+    return resolved_build(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_build_installs_its_artifacts(tmp_path: Path, umask: int) -> None:
+    dest = run_scripts(emitted(greeting()), "tool", tmp_path, umask)
+    assert (dest / "usr/share/a b/greeting").read_text() == "it's $HOME\n"
+    assert (dest / "usr/bin/run").stat().st_mode & 0o777 == 0o755
+    assert (dest / "usr/lib/tool/sub/input").stat().st_mode & 0o777 == 0o644
+    assert (dest / "usr/lib/tool/sub/run").stat().st_mode & 0o777 == 0o755
+    assert all(path.stat().st_mode & 0o777 == 0o755 for path in dest.rglob("*") if path.is_dir())
+
+
+def test_modes_of_artifacts_hold_for_files_and_for_all_of_a_folder(tmp_path: Path) -> None:
+    artifacts = (artifact("greeting", "/usr/share/g", mode=0o4640), artifact("data", "/usr/lib/tool", mode=0o400))
+    dest = run_scripts(emitted(greeting(artifacts=artifacts)), "tool", tmp_path)
+    assert (dest / "usr/share/g").stat().st_mode & 0o7777 == 0o4640
+    assert [path.stat().st_mode & 0o7777 for path in sorted((dest / "usr/lib/tool/sub").iterdir())] == [0o400, 0o400]
+
+
+def test_build_that_leaves_early_still_installs(tmp_path: Path) -> None:
+    early = greeting(compile="printf x > greeting; mkdir data; exit 0; echo never")
+    assert (run_scripts(emitted(early), "tool", tmp_path) / "usr/share/a b/greeting").read_text() == "x"
+
+
+@pytest.mark.parametrize("script", ["false", "echo $UNSET", "false | true"])
+def test_failing_build_fails(tmp_path: Path, script: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        run_scripts(emitted(greeting(compile=script)), "tool", tmp_path)
+
+
+def test_a_missing_artifact_fails_and_shows_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(greeting(compile="touch greeting.txt")), "tool", tmp_path)
+    assert "the build made no source/greeting; its folder holds:" in caught.value.stderr
+    assert "/source/greeting.txt" in caught.value.stderr
+
+
+def test_a_failing_test_installs_nothing(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        run_scripts(emitted(greeting(test="test -e no-such-file")), "tool", tmp_path)
+    assert not (tmp_path / "dest/tdxc-artifacts").exists()
+
+
+def test_patches_are_applied_in_order_and_sources_get_one_time(tmp_path: Path) -> None:
+    patches = (SourceFile(span=SPAN, path="01-a.patch", content=Blob.of(PATCH)),)
+    dest = run_scripts(emitted(greeting(patches=patches)), "tool", tmp_path)
+    assert (dest / "usr/lib/tool/sub/input").read_text() == "out\n"
+    assert (tmp_path / "build/tool/source/run").stat().st_mtime == 0
+
+
+def test_a_patch_that_does_not_apply_fails(tmp_path: Path) -> None:
+    patches = (SourceFile(span=SPAN, path="01-a.patch", content=Blob.of(PATCH.replace(b"-in", b"-no"))),)
+    with pytest.raises(subprocess.CalledProcessError):
+        run_scripts(emitted(greeting(patches=patches)), "tool", tmp_path)
+
+
+def test_a_compiler_of_another_version_is_told_with_both(tmp_path: Path) -> None:
+    asked = {"toolchain": Toolchain(span=SPAN, version="1.24"), "version_command": "echo 1.240.1"}
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(greeting(**asked)), "tool", tmp_path)
+    assert "asks for GCC 1.24, and this environment has GCC 1.240.1" in caught.value.stderr
+    run_scripts(emitted(greeting(**{**asked, "version_command": "echo 1.24.1"})), "tool", tmp_path / "2")
+
+
+def test_a_lock_file_that_is_missing_stops_the_fetching(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(greeting(fetch="need_lock go.sum 'go mod tidy'")), "tool", tmp_path)
+    assert "the source has no go.sum" in caught.value.stderr
+    assert "go mod tidy" in caught.value.stderr
+
+
+def repository(folder: Path) -> str:
+    """A git repository with one commit and a branch; gives the commit."""
+    folder.mkdir()
+    (folder / "sub").mkdir()
+    (folder / "sub/input").write_text("from git\n")
+    name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["init", "-q", "-b", "trunk"], ["add", "."], [*name, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def copied(source: BuildSource) -> Any:
+    return resolved_build(
+        source=source,
+        compile="cp input result; ! test -e ../.git",
+        artifacts=(artifact("sub/result", "/usr/share/result"),),
+        environment=(("PATH", "/usr/bin:/bin"),),
+    )
+
+
+@pytest.mark.parametrize("by_branch", [False, True])
+def test_git_gives_the_commit_that_was_asked_for(tmp_path: Path, by_branch: bool) -> None:
+    commit = repository(tmp_path / "git")
+    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="trunk" if by_branch else commit, subdir="sub")
+    dest = run_scripts(emitted(copied(source)), "tool", tmp_path)
+    assert (dest / "usr/share/result").read_text() == "from git\n"
+    assert not (tmp_path / "build/tool/network").exists()
+
+
+def test_a_commit_that_the_repository_lacks_fails(tmp_path: Path) -> None:
+    repository(tmp_path / "git")
+    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="0" * 40, subdir="sub")
+    with pytest.raises(subprocess.CalledProcessError):
+        run_scripts(emitted(copied(source)), "tool", tmp_path)
+
+
+@pytest.mark.parametrize("top", ["./project-1.0/", "./"])
+def test_a_tarball_is_unpacked_once_its_digest_is_right(tmp_path: Path, top: str) -> None:
+    inner = tmp_path / "in" / top / "sub"
+    inner.mkdir(parents=True)
+    (inner / "input").write_text("from a tarball\n")
+    (inner / "../.hidden").touch()
+    archive = tmp_path / "x.tar.gz"
+    subprocess.run(["tar", "-czf", str(archive), "-C", str(tmp_path / "in"), "."], check=True)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    for number, (sha256, fits) in enumerate(((digest, True), ("0" * 64, False))):
+        folder = tmp_path / str(number)
+        tree = emitted(copied(BuildSource(span=SPAN, tarball=f"file://{archive}", sha256=sha256, subdir="sub")))
+        if fits:
+            assert (run_scripts(tree, "tool", folder) / "usr/share/result").read_text() == "from a tarball\n"
+        else:
+            with pytest.raises(subprocess.CalledProcessError) as caught:
+                run_scripts(tree, "tool", folder)
+            assert digest in caught.value.stderr
+            assert sha256 in caught.value.stderr
+
+
+def outside(script: str, folder: Path, **environment: str) -> str:
+    """Run a script's part outside of the environment, with a ``mkosi-chroot`` that only prints; its network file."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    (programs / "mkosi-chroot").write_text('#!/bin/sh\necho chroot "$@"\n')
+    (programs / "mkosi-chroot").chmod(0o755)
+    env = {"PATH": f"{programs}:/usr/bin:/bin", "BUILDROOT": str(folder / "root"), "SRCDIR": "/work/src"}
+    text = script.replace("/etc/tdxc", str(folder / "etc"))
+    command = ["bash", "-c", text, "fetch.sh", "build"]
+    done = subprocess.run(
+        command, check=True, env={**env, "CHROOT_SCRIPT": "/s", **environment}, capture_output=True, text=True
+    )
+    assert done.stdout == "chroot env -i container=mkosi SRCDIR=/work/src /s build\n"
+    network = folder / "root/var/lib/tdxc-build/tool/network"
+    assert network.stat().st_mode & 0o777 == 0o600
+    return network.read_text()
+
+
+def test_the_network_of_the_build_host_is_handed_over_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fetch.env").write_text("GOPROXY=https://p.example/x y\nPATH=/evil\nLD_PRELOAD=/evil\n")
+    (tmp_path / "etc/ca-certificates.crt").write_text("certificate")
+    tree = emitted(resolved_build(fetch="go mod download"))
+    found = outside(tree.text(f"{FOLDER}/fetch.sh"), tmp_path, HTTPS_PROXY="http://u:p'w@h:1/$x", AWS_KEY="secret")
+    shown = subprocess.run(
+        ["bash", "-c", f'{found}\necho "$GOPROXY|$HTTPS_PROXY|$CARGO_HTTP_CAINFO"'],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    certificate = "/var/lib/tdxc-build/tool/ca-certificates.crt"
+    assert shown == f"https://p.example/x y|http://u:p'w@h:1/$x|{certificate}\n"
+    assert "evil" not in found
+    assert "secret" not in found
+    assert (tmp_path / "root" / certificate[1:]).read_text() == "certificate"
+
+
+def test_a_build_that_fetches_nothing_hears_nothing_of_the_network() -> None:
+    text = emitted(greeting()).text(f"{FOLDER}/fetch.sh")
+    assert "network=" not in text
+    assert "download" not in text
+
+
+def test_only_a_build_that_says_so_compiles_with_the_network() -> None:
+    open_, closed = (emitted(greeting(network=network)) for network in (True, False))
+    assert "$GREETING" in open_.text(f"{FOLDER}/fetch.sh")
+    assert "$GREETING" not in open_.text(f"{FOLDER}/build.sh")
+    assert "$GREETING" not in closed.text(f"{FOLDER}/fetch.sh")
+    assert "WithNetwork=no" in open_.text("mkosi.conf")
+    assert "Network" not in open_.text(f"{FOLDER}/mkosi.conf")
+
+
+def test_prepare_scripts_of_the_image_itself_do_nothing() -> None:
+    text = emitted(greeting()).text(f"{FOLDER}/fetch.sh")
+    subprocess.run(["/bin/bash", "-c", text, "fetch.sh", "final"], check=True, env={"PATH": "/nonexistent"})
+
+
+def test_main_image_takes_the_artifacts_and_none_of_the_environment() -> None:
+    tree = emitted(resolved_build(packages=(Package(span=SPAN, name="gcc"),)))
+    conf = tree.text("mkosi.conf")
+    assert "Dependencies=\n        build-tool\n" in conf
+    assert "ExtraTrees=\n        %O/build-tool.tar\n" in conf
+    assert "gcc" not in conf
+    assert "BuildPackages=\n        gcc\n" in tree.text(f"{FOLDER}/mkosi.conf")
+
+
+def test_nothing_in_a_builds_folder_names_the_image() -> None:
+    trees = [
+        emit_image(CompiledImage(span=SPAN, image=resolved_image(name=name, builds=(greeting(),))))
+        for name in ("one", "another")
+    ]
+    folders = [{p: e for p, e in tree.entries.items() if p.startswith("mkosi.images/")} for tree in trees]
+    assert folders[0] == folders[1]
+    assert len(folders[0]) == 7
+
+
+def test_owners_are_given_in_the_image() -> None:
+    owned = greeting(artifacts=(artifact("data", "/usr/lib/tool", owner="app", group="eth"),))
+    tree = emitted(owned)
+    assert tree.text("rules/owners-below").splitlines()[1] == "app eth /usr/lib/tool"
+    assert "10-finalize-owners.sh" in tree.text("mkosi.conf")
+
+
+def variant(*builds: Any) -> ResolvedImage:
+    return attrs.evolve(resolved_image(builds=builds), profiles=("dev",))
+
+
+def test_builds_of_a_profile_are_built_for_it_alone() -> None:
+    other = resolved_build(name="other")
+    tree = emitted(variants=(variant(other),))
+    assert "Dependencies=\n\n" in tree.text("mkosi.conf")
+    profile = tree.text("mkosi.profiles/dev/mkosi.conf")
+    assert "Dependencies=\n        build-other\n" in profile
+    assert "%O/build-other.tar" in profile
+    assert "mkosi.images/build-other/mkosi.conf" in tree
+    assert not any("mkosi.images" in path for path in tree if path.startswith("mkosi.profiles"))
+
+
+def test_a_profile_adds_to_the_builds_of_the_image() -> None:
+    tree = emitted(greeting(), variants=(variant(greeting(), resolved_build(name="other")),))
+    profile = tree.text("mkosi.profiles/dev/mkosi.conf")
+    assert "build-other" in profile
+    assert "build-tool" not in profile
+
+
+def test_two_builds_of_one_name_are_refused() -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        emitted(greeting(), variants=(variant(greeting(compile="false")),))
+    (found,) = caught.value.diagnostics
+    assert found.code is Code.E_EMIT
+    assert "profile 'dev' changes the build 'tool'" in found.message
+
+
+def test_an_image_without_builds_says_nothing_of_them() -> None:
+    assert "Dependencies" not in emitted().text("mkosi.conf")
+
+
+def test_the_declaration_tells_each_input_by_its_name() -> None:
+    image = resolved_image(
+        builds=(greeting(packages=(Package(span=SPAN, name="gcc"),)),),
+        authored_builds=(authored_build(ldflags="-X", features=("a", "b"), source=local_source({"input": "in"})),),
+    )
+    whole = CompiledImage(span=SPAN, image=image, variants=(variant(*image.builds, resolved_build(name="other")),))
+    found = json.loads(json.dumps(declaration(whole, emit_image(whole))))
+    assert found["format"] == 1
+    assert found["builds"]["other"]["profiles"] == ["dev"]
+    tool = found["builds"]["tool"]
+    assert (tool["profiles"], tool["language"], tool["network"], tool["packages"]) == ([], "script", False, ["gcc"])
+    inputs, digest = tool["inputs"], hashlib.sha256(b"in\n").hexdigest()
+    assert inputs["ldflags"] == "-X"
+    assert inputs["features"] == "a b"
+    assert inputs["base"] == "debian/trixie"
+    assert inputs["environment.GREETING"] == "it's $HOME"
+    assert inputs["file.src/input"] == f"sha256:{digest}"
+    assert inputs["file.src/run"].endswith(" executable")
+    assert {"file.mkosi.conf", "file.fetch.sh", "file.build.sh", "file.collect.sh", "file.pack.sh"} <= inputs.keys()

@@ -1,0 +1,258 @@
+"""What a build becomes: toolchain, environment, shell text; and what is refused with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.authored import at, resolved, run
+from support.builds import authored_build, local_source
+from tdxc.diagnostics import Code, Diagnostic
+from tdxc.ir import Artifact, Blob, Build, BuildLanguage, Repository, ResolvedBuild, SourceFile, Toolchain
+from tdxc.passes.lower_builds import LowerBuilds
+
+MADE = (Artifact(span=at(6), source="", dest="/usr/bin/tool"),)
+GO_MOD = {"go.mod": "module x\n\nrequire example.com/y v1.0.0\n"}
+
+
+def build(language: BuildLanguage, **changes: Any) -> Build:
+    return authored_build(language, **{"span": at(6), "artifacts": MADE, **changes})
+
+
+def go(files: dict[str, str] | None = None, **changes: Any) -> Build:
+    source = local_source({**GO_MOD, "go.sum": "", **(files or {})})
+    return build(BuildLanguage.GO, **{"source": source, **changes})
+
+
+def rust(**changes: Any) -> Build:
+    return build(BuildLanguage.RUST, **{"source": local_source({"Cargo.lock": ""}), **changes})
+
+
+def dotnet(**changes: Any) -> Build:
+    files = {"src/App/packages.lock.json": "{}"}
+    return build(BuildLanguage.DOTNET, **{"source": local_source(files), "package": "src/App", **changes})
+
+
+def asked(version: str, **fields: str) -> Toolchain:
+    return Toolchain(span=at(7), version=version, **fields)
+
+
+def lower(authored: Build, reference: str = "debian/trixie", **changes: Any) -> ResolvedBuild:
+    image, found = run(LowerBuilds(), resolved(reference, builds=(authored,), **changes))
+    assert found == ()
+    (lowered,) = image.builds
+    return lowered
+
+
+def fault(authored: Build, reference: str = "debian/trixie", **changes: Any) -> Diagnostic:
+    image, found = run(LowerBuilds(), resolved(reference, builds=(authored,), **changes))
+    assert image.builds == ()
+    (only,) = found
+    return only
+
+
+def packages(lowered: ResolvedBuild) -> list[str]:
+    return [package.name for package in lowered.packages]
+
+
+def test_go_is_static_stripped_and_without_paths() -> None:
+    lowered = lower(go(toolchain=asked("1.24"), ldflags="-X main.version=1", features=("a", "b"), package="./cmd/x"))
+    assert packages(lowered) == ["ca-certificates", "golang-1.24-go"]
+    environment = dict(lowered.environment)
+    assert environment["CGO_ENABLED"] == "0"
+    assert environment["GOTOOLCHAIN"] == "local"
+    assert environment["PATH"].startswith("/usr/lib/go-1.24/bin:")
+    text = lowered.compile.replace(" \\\n    ", " ")
+    assert text.startswith(
+        "GOPROXY=off go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=1'"
+    )
+    assert text.endswith("-tags a,b -o /var/lib/tdxc-build/tool/out/tool ./cmd/x")
+    assert [line.strip() for line in lowered.fetch.splitlines()][-3:-1] == ["go mod download", "go mod verify"]
+    assert lowered.artifacts[0].source == "out/tool"
+
+
+def test_cgo_brings_a_c_compiler_that_maps_its_folder() -> None:
+    lowered = lower(go(cgo=True, environment=(("CGO_CFLAGS", "-DX"),)))
+    assert {"gcc", "libc6-dev", "pkg-config"} <= set(packages(lowered))
+    environment = dict(lowered.environment)
+    assert environment["CGO_ENABLED"] == "1"
+    assert environment["CGO_CFLAGS"].endswith("-ffile-prefix-map=/var/lib/tdxc-build/tool=/usr/src/tool -DX")
+
+
+def test_rust_is_locked_with_one_code_generation_unit() -> None:
+    lowered = lower(rust(features=("tdx", "sgx"), package="prover", environment=(("RUSTFLAGS", "-Copt-level=2"),)))
+    assert packages(lowered) == ["ca-certificates", "cargo", "rustc"]
+    environment = dict(lowered.environment)
+    assert environment["CARGO_PROFILE_RELEASE_CODEGEN_UNITS"] == "1"
+    assert environment["CARGO_INCREMENTAL"] == "0"
+    flags = environment["RUSTFLAGS"].split()
+    assert "--remap-path-prefix=/var/lib/tdxc-build/tool/source=/usr/src/tool" in flags
+    assert flags[-1] == "-Copt-level=2"
+    assert lowered.fetch.splitlines()[-1] == "cargo fetch --locked"
+    text = lowered.compile.replace(" \\\n    ", " ")
+    assert "cargo build --release --locked --offline --package prover --features tdx,sgx --bin tool\n" in text
+
+
+def test_dotnet_is_deterministic_and_restored_in_locked_mode() -> None:
+    lowered = lower(dotnet(toolchain=asked("8.0"), system="self-contained"), "ubuntu/noble")
+    assert packages(lowered) == ["ca-certificates", "dotnet-sdk-8.0"]
+    assert "dotnet restore src/App --locked-mode --runtime linux-x64" in lowered.fetch
+    for option in (
+        "-p:Deterministic=true",
+        "-p:ContinuousIntegrationBuild=true",
+        "-p:PathMap=/var/lib/tdxc-build/tool/source=/usr/src/tool",
+        "--no-restore",
+        "--self-contained true",
+    ):
+        assert option in lowered.compile
+
+
+@pytest.mark.parametrize(
+    ("mark", "step", "package"),
+    [
+        ("CMakeLists.txt", "cmake -S . -B build", "cmake"),
+        ("meson.build", "meson setup build", "meson"),
+        ("configure", "./configure --prefix=/usr", "make"),
+        ("configure.ac", "autoreconf --force --install", "autoconf"),
+        ("Makefile", 'make -j"$(nproc)"', "make"),
+    ],
+)
+def test_c_is_built_as_the_source_shows(mark: str, step: str, package: str) -> None:
+    lowered = lower(build(BuildLanguage.C, source=local_source({mark: ""}), options=("-DA=b c",)))
+    assert step in lowered.compile
+    assert "'-DA=b c'" in lowered.compile
+    assert {"gcc", "libc6-dev", package} <= set(packages(lowered))
+    environment = dict(lowered.environment)
+    assert "-ffile-prefix-map=/var/lib/tdxc-build/tool/source=/usr/src/tool" in environment["CFLAGS"]
+    assert "D" in environment["ARFLAGS"]
+
+
+def test_a_compiler_of_another_version_is_asked_for_by_its_name() -> None:
+    lowered = lower(build(BuildLanguage.C, source=local_source({"Makefile": ""}), toolchain=asked("13")))
+    assert {"gcc-13", "g++-13"} <= set(packages(lowered))
+    assert "gcc" not in packages(lowered)
+    assert dict(lowered.environment)["CC"] == "gcc-13"
+    assert lowered.version_command == "gcc-13 -dumpfullversion"
+
+
+def test_a_source_that_does_not_show_its_build_system_has_to_say_it() -> None:
+    assert "system=" in fault(build(BuildLanguage.C)).fix
+    remote = fault(build(BuildLanguage.C, source=local_source(git="https://example.org/x", rev="main")))
+    assert (remote.code, str(remote.span)) == (Code.E_VALUE, "recipe.py:6:1")
+    lower(build(BuildLanguage.C, source=local_source(git="https://example.org/x", rev="main"), system="make"))
+
+
+def test_the_environment_holds_nothing_of_the_image() -> None:
+    image, _ = run(LowerBuilds(), resolved(builds=(go(build_deps=("libfoo-dev",)),)))
+    assert "libfoo-dev" in packages(image.builds[0])
+    assert not {package.name for package in (*image.packages, *image.build_packages)} & set(packages(image.builds[0]))
+
+
+@pytest.mark.parametrize(
+    ("authored", "lock", "command"),
+    [
+        (build(BuildLanguage.GO, source=local_source(GO_MOD)), "go.sum", "go mod tidy"),
+        (build(BuildLanguage.RUST), "Cargo.lock", "cargo generate-lockfile"),
+        (
+            dotnet(source=local_source(), toolchain=asked("8.0", url="https://example.org/s.tar.gz", sha256="0" * 64)),
+            "src/App/packages.lock.json",
+            "dotnet restore src/App --runtime linux-x64 --use-lock-file",
+        ),
+    ],
+    ids=["go", "rust", "dotnet"],
+)
+def test_a_missing_lock_file_is_an_error_with_the_command_that_makes_it(
+    authored: Build, lock: str, command: str
+) -> None:
+    found = fault(authored)
+    assert found.code is Code.E_BUILD
+    assert f"the source has no {lock}" in found.message
+    assert f"`{command}`" in found.fix
+
+
+def test_a_go_program_without_modules_needs_no_lock_file() -> None:
+    lower(build(BuildLanguage.GO, source=local_source({"go.mod": "module x\n"})))
+    lower(build(BuildLanguage.GO, source=local_source({**GO_MOD, "vendor/modules.txt": ""})))
+
+
+def test_a_lock_file_of_a_fetched_source_is_looked_for_when_it_is_there() -> None:
+    lowered = lower(build(BuildLanguage.RUST, source=local_source(git="https://example.org/x", rev="main")))
+    assert lowered.fetch.splitlines()[0] == "need_lock Cargo.lock 'cargo generate-lockfile'"
+    assert "git" in packages(lowered)
+
+
+@pytest.mark.parametrize(
+    ("authored", "reference", "has"),
+    [
+        (go(toolchain=asked("1.22")), "debian/bookworm", "Go 1.19"),
+        (go(toolchain=asked("1.2")), "debian/trixie", "Go 1.24"),
+        (rust(toolchain=asked("nightly-2024-12-01")), "debian/trixie", "Rust 1.85"),
+        (dotnet(toolchain=asked("10.0")), "debian/trixie", "no .NET SDK"),
+        (
+            build(BuildLanguage.C, source=local_source({"Makefile": ""}), toolchain=asked("99")),
+            "ubuntu/noble",
+            "GCC 13",
+        ),
+    ],
+    ids=["go", "go prefix", "nightly", "dotnet", "gcc"],
+)
+def test_a_version_that_the_distribution_lacks_names_both_and_the_way_out(
+    authored: Build, reference: str, has: str
+) -> None:
+    found = fault(authored, reference)
+    assert (found.code, str(found.span)) == (Code.E_VALUE, "recipe.py:7:1")
+    assert authored.toolchain.version in found.message
+    assert f"{reference} has {has}" in found.message
+    assert "toolchain=tarball(" in found.fix
+
+
+@pytest.mark.parametrize("version", ["1.24", "1.24.4", "1"])
+def test_a_version_may_be_more_or_less_exact_than_the_distributions(version: str) -> None:
+    lowered = lower(go(toolchain=asked(version)))
+    assert "golang-1.24-go" in packages(lowered)
+    assert lowered.version_command == "go env GOVERSION | sed 's/^go//'"
+
+
+def test_no_version_is_the_distributions_default_and_is_not_checked() -> None:
+    assert lower(go()).version_command == ""
+
+
+def test_a_declared_repository_may_have_the_sdk() -> None:
+    repository = Repository(span=at(2), name="ms", uri="https://example.org/x", suites=("trixie",), key=Blob.of(b"k"))
+    lowered = lower(dotnet(toolchain=asked("9.0.100")), repositories=(repository,))
+    assert "dotnet-sdk-9.0" in packages(lowered)
+
+
+def test_a_pinned_toolchain_comes_first_in_the_path() -> None:
+    pinned = asked("1.25", url="https://example.org/go.tar.xz", sha256="a" * 64)
+    lowered = lower(go(toolchain=pinned))
+    assert packages(lowered) == ["ca-certificates", "curl", "xz-utils"]
+    home = "/var/lib/tdxc-build/tool/toolchain"
+    assert dict(lowered.environment)["PATH"].startswith(f"{home}/bin:{home}:")
+
+
+def test_artifacts_lie_in_the_folder_that_the_build_runs_in() -> None:
+    artifacts = (Artifact(span=at(6), source="bin/x", dest="/usr/bin/x"),)
+    source = local_source(git="https://example.org/x", rev="0" * 40, subdir="cmd")
+    assert lower(authored_build(artifacts=artifacts, source=source)).artifacts[0].source == "source/cmd/bin/x"
+    for outside in ("../other", "../../../etc/passwd"):
+        bad = authored_build(artifacts=(Artifact(span=at(9), source=outside, dest="/usr/bin/x"),))
+        found = fault(bad)
+        assert (found.code, str(found.span)) == (Code.E_PATH, "recipe.py:9:1")
+
+
+def test_patches_need_the_program_that_applies_them() -> None:
+    patch = SourceFile(span=at(6), path="01-x.patch", content=Blob.of(b""))
+    lowered = lower(authored_build(patches=(patch,)))
+    assert packages(lowered) == ["patch"]
+    assert lowered.patches == (patch,)
+
+
+def test_builds_for_alpine_are_refused() -> None:
+    found = fault(authored_build(span=at(6)), "alpine/3.20")
+    assert (found.code, str(found.span)) == (Code.E_UNSUPPORTED, "recipe.py:6:1")
+
+
+def test_one_fault_does_not_hide_the_next() -> None:
+    _, found = run(LowerBuilds(), resolved(builds=(build(BuildLanguage.RUST), build(BuildLanguage.C))))
+    assert [diagnostic.code for diagnostic in found] == [Code.E_BUILD, Code.E_VALUE]
