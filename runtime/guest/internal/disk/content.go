@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 
@@ -52,17 +53,15 @@ func firstNonZero(device io.ReaderAt, size int64) (int64, error) {
 		}
 	}
 	ranges = append(ranges, [2]int64{tail, size})
-	buffer := make([]byte, 1<<20)
+	buffer, zeros := make([]byte, 1<<20), make([]byte, 1<<20)
 	for _, bounds := range ranges {
 		for begin := bounds[0]; begin < bounds[1]; begin += int64(len(buffer)) {
 			part := buffer[:min(int64(len(buffer)), bounds[1]-begin)]
 			if _, err := device.ReadAt(part, begin); err != nil {
 				return 0, fmt.Errorf("cannot read at byte %d: %w", begin, err)
 			}
-			for index, char := range part {
-				if char != 0 {
-					return begin + int64(index), nil
-				}
+			if !bytes.Equal(part, zeros[:len(part)]) {
+				return begin + int64(len(part)-len(bytes.TrimLeft(part, "\x00"))), nil
 			}
 		}
 	}
