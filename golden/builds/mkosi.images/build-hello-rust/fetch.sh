@@ -17,8 +17,8 @@ if [[ ${container:-} != mkosi ]]; then
         env
         cat /etc/tdxc/fetch.env 2> /dev/null || true
     } | while IFS= read -r line; do
-        if [[ $line =~ ^($known)=(.*)$ ]]; then
-            printf 'export %s=%q\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
+        if [[ ${line%%=*} =~ ^($known)$ ]]; then
+            printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"
         fi
     done >> "$network"
     if [[ -f /etc/tdxc/ca-certificates.crt ]]; then
