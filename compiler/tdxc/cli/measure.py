@@ -33,6 +33,8 @@ _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
               help="The machine as a QEMU command line, or @FILE that has it.")  # fmt: skip
 @click.option("--physical-bits", type=click.IntRange(32, 64), metavar="N",
               help="Bits of a guest-physical address, which tables show where there are large devices.")  # fmt: skip
+@click.option("--processor-id", metavar="ID",
+              help="The host's processor, as `dmidecode -t processor` shows its ID in a guest.")  # fmt: skip
 @click.option("--qemu", "qemus", type=_EXISTING_FILE, multiple=True,
               help="The host's QEMU, asked for its ACPI tables without booting.")  # fmt: skip
 @click.option("--qemu-version", metavar="X.Y", help="Its version, where the program itself is not at hand.")
@@ -49,16 +51,16 @@ _EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @format_option("table", "json")
 def command(
     artifact: str, platform: str, firmwares: tuple[Path, ...], endorsement: Path | None, memories: tuple[str, ...],
-    vcpus: tuple[int, ...], qemu_args: str | None, physical_bits: int | None, qemus: tuple[Path, ...],
-    qemu_version: str | None, two_pass: bool, boot: str, uki_profile: int, emit: str | None, matrix: bool,
-    images: tuple[Path, ...], output_format: str,
+    vcpus: tuple[int, ...], qemu_args: str | None, physical_bits: int | None, processor_id: str | None,
+    qemus: tuple[Path, ...], qemu_version: str | None, two_pass: bool, boot: str, uki_profile: int, emit: str | None,
+    matrix: bool, images: tuple[Path, ...], output_format: str,
 ) -> None:  # fmt: skip
     """Predict the registers of ARTIFACT: a UKI, a disk image or the output folder of a bake; or of RECIPE's last bake.
 
     A register that depends on something unknown is shown as pending, with what is missing; nothing is ever guessed.
     """
     from tdxc_runtime.measure.firmware.mrtd import PageOrder
-    from tdxc_runtime.measure.machine import GuestMachine, QemuVersion
+    from tdxc_runtime.measure.machine import GuestMachine, QemuVersion, parse_processor_id
     from tdxc_runtime.measure.manifest import Platform
     from tdxc_runtime.measure.request import BootMode, MeasurementRequest
 
@@ -68,6 +70,7 @@ def command(
         raise click.UsageError("an option is given twice: that is what --matrix is for")
     if matrix and qemu_args:
         raise click.UsageError("--matrix varies --memory and --vcpus, so --qemu-args cannot state them")
+    processor = parse_processor_id(processor_id) if processor_id else ""
     sizes = tuple(parse_size(memory) for memory in memories)
     request = MeasurementRequest(
         artifact=find_artifact(artifact),
@@ -77,9 +80,9 @@ def command(
         firmware=firmwares[0] if firmwares else None,
         endorsement=endorsement,
         page_order=PageOrder.ADDS_FIRST if two_pass else PageOrder.INTERLEAVED,
-        machine=_machine(qemu_args, physical_bits)
+        machine=_machine(qemu_args, physical_bits, processor)
         if qemu_args
-        else GuestMachine(memory=sizes[0], vcpus=vcpus[0], physical_bits=physical_bits),
+        else GuestMachine(memory=sizes[0], vcpus=vcpus[0], physical_bits=physical_bits, processor_id=processor),
         qemu=qemus[0] if qemus else None,
         qemu_version=QemuVersion.parse(qemu_version) if qemu_version else None,
     )
@@ -95,7 +98,7 @@ def command(
     _print_one(request, emit, output_format)
 
 
-def _machine(qemu_args: str, physical_bits: int | None) -> GuestMachine:
+def _machine(qemu_args: str, physical_bits: int | None, processor_id: str) -> GuestMachine:
     """The machine that QEMU's command line describes; E_VALUE or E_PATH when it does not."""
     import shlex
 
@@ -115,7 +118,7 @@ def _machine(qemu_args: str, physical_bits: int | None) -> GuestMachine:
             Code.E_VALUE, f"QEMU's command line cannot be split into words: {error}", fix="quote it as for a shell"
         ) from error
     named = bool(words) and not words[0].startswith("-")
-    return GuestMachine.of_argv(words[1:] if named else words, physical_bits=physical_bits)
+    return GuestMachine.of_argv(words[1:] if named else words, physical_bits=physical_bits, processor_id=processor_id)
 
 
 def _print_one(request: MeasurementRequest, emit: str | None, output_format: str) -> None:

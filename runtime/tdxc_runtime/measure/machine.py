@@ -39,6 +39,21 @@ def parse_memory(text: str) -> int:
     return size
 
 
+def parse_processor_id(text: str) -> str:
+    """A processor's identity as ``dmidecode -t processor`` prints it (``F2 06 0C 00 FF FB 8B 1F``), as 16 hex digits.
+
+    These are EAX and EDX of CPUID leaf 1, little-endian. E_VALUE for anything else.
+    """
+    digits = re.sub(r"[ :]", "", text).lower()
+    if not re.fullmatch(r"[0-9a-f]{16}", digits):
+        raise DiagnosticError.of(
+            Code.E_VALUE,
+            f"'{text}' is no processor's identity",
+            fix="give the 8 bytes that `dmidecode -t processor` shows as ID in a guest on such a host",
+        )
+    return digits
+
+
 @attrs.frozen(kw_only=True, order=True)
 class QemuVersion:
     """A version of QEMU."""
@@ -71,7 +86,9 @@ class GuestMachine:
     ``-device`` in order; an ``id`` of a drive or network in them refers to ``backends``, whose words come before.
     ``physical_bits`` are the guest physical address bits that the firmware sees; they matter when a device has a
     64-bit memory window, as does whether the processor is AMD's (``amd``; TCG's is). ``tpm`` says whether there is a
-    TPM (the device ``tpm0``), which a TD has not.
+    TPM (the device ``tpm0``), which a TD has not. ``processor`` is QEMU's ``-cpu`` where QEMU itself plays the
+    processor (TCG); otherwise ``processor_id`` may give the host processor's identity: 16 hex digits as ``dmidecode``
+    prints them, which SMBIOS shows.
     """
 
     memory: int = 2 * GIB
@@ -83,6 +100,8 @@ class GuestMachine:
     physical_bits: int | None = None
     amd: bool = False
     tpm: bool = False
+    processor: str = ""
+    processor_id: str = ""
 
     def argv(self) -> list[str]:
         """The words that describe the hardware, without accelerator, firmware and what to boot."""
@@ -93,13 +112,14 @@ class GuestMachine:
         return [*words, *(word for device in devices for word in ("-device", device))]
 
     @classmethod
-    def of_argv(cls, argv: Sequence[str], *, physical_bits: int | None = None) -> Self:
+    def of_argv(cls, argv: Sequence[str], *, physical_bits: int | None = None, processor_id: str = "") -> Self:
         """The machine that a QEMU command line (without the program's name) describes, such as that of ``tdxc run``.
 
         Under TCG the processor is QEMU's own, an AMD one with 40 bits of address. E_VALUE when the command line does
         not state a q35 machine with plain ``-m`` and ``-smp``.
         """
         memory, vcpus, machine, devices, backends = "", "1", "", [], []
+        processor = next((value for option, value in _options(argv) if option == "-cpu" and value), "qemu64")
         accelerators = [value for option, value in _options(argv) if option == "-accel" and value]
         tcg = any(accelerator.split(",")[0] == "tcg" for accelerator in accelerators)
         for option, value in _options(argv):
@@ -133,6 +153,8 @@ class GuestMachine:
             physical_bits=physical_bits or (_TCG_PHYSICAL_BITS if tcg else None),
             amd=tcg,
             tpm=bool(tpms),
+            processor=processor if tcg else "",
+            processor_id=processor_id,
         )
 
 

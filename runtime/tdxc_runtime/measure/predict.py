@@ -13,7 +13,7 @@ import attrs
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, SourceSpan
 
 from .acpi.chipset import MMCONFIG, MMCONFIG_BEFORE_202305
-from .acpi.items import FwCfgItems, read_from_folder, read_from_qemu
+from .acpi.items import SMBIOS_TABLES, FwCfgItems, read_from_folder, read_from_qemu
 from .acpi.qemu import Qemu, find_qemu
 from .artifact import Artifact, open_artifact
 from .boot.applications import separator_event
@@ -45,6 +45,7 @@ from .request import BootMode, MeasurementRequest
 from .rtmr0.authority import authority_event
 from .rtmr0.boot_options import virtio_disk_option
 from .rtmr0.events import MachineInputs, rtmr0_events
+from .rtmr0.smbios import measured_smbios
 from .rtmr0.variables import secure_boot_events
 from .sequence import (
     BootPath,
@@ -272,7 +273,7 @@ def _machine_inputs(
     machine, items = request.machine, surroundings.items
     if machine is None:
         raise ValueError("there is no machine")
-    slot = request.boot_slot
+    slot, (smbios, smbios_missing) = request.boot_slot, _smbios(request, surroundings)
     if slot is None and items is not None and len(items.virtio_disks) == 1:
         slot = items.virtio_disks[0]
     return MachineInputs(
@@ -281,10 +282,30 @@ def _machine_inputs(
         items=None if items is None else items.items,
         items_origin="" if items is None else items.origin,
         items_missing="the machine's ACPI tables, from its QEMU (--qemu) or from files",
+        smbios=smbios,
+        smbios_missing=smbios_missing,
         smbios_sha384=request.smbios_sha384,
         boot_disk=None if slot is None else virtio_disk_option(slot),
         authority=authority,
     )
+
+
+def _smbios(request: MeasurementRequest, surroundings: Surroundings) -> tuple[bytes | None, str]:
+    """What the firmware hashes of the SMBIOS tables, or ``None`` and what is missing for that."""
+    machine, items, traits = request.machine, surroundings.items, surroundings.traits
+    tables = None if items is None else items.items.get(SMBIOS_TABLES)
+    if machine is None or items is None or tables is None:
+        return None, "the machine's SMBIOS tables, from its QEMU (--qemu) or from files"
+    if request.acpi_folder is None and not machine.processor and not machine.processor_id:
+        return None, "the identity of the host's processor (--processor-id), which the SMBIOS tables show"
+    if traits is None or traits.texts is None:
+        return None, "what the firmware reports as its vendor and version, which its file does not tell"
+    try:
+        return measured_smbios(tables, traits.texts, processor_id=bytes.fromhex(machine.processor_id) or None), ""
+    except ValueError as error:
+        raise DiagnosticError.of(
+            Code.E_MEASUREMENT, f"the SMBIOS tables of {items.origin} cannot be measured: {error}"
+        ) from None
 
 
 def _stub_smbios_events(payload: Payload) -> tuple[PredictedEvent, ...]:

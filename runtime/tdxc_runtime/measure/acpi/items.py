@@ -22,6 +22,7 @@ ACPI_ORDER = (LOADER, RSDP, TPM_LOG, TABLES)
 BOOT_MENU = "BootMenu"
 _BOOT_MENU_KEY = 0x0E
 _USUAL_PHYSICAL_BITS = 46
+_ANY_PROCESSOR = "qemu64"
 _RAM = "guest-ram"
 FW_CFG_ORDER = (
     "etc/extra-pci-roots",
@@ -52,11 +53,11 @@ class FwCfgItems:
 def read_from_qemu(qemu: Qemu, machine: GuestMachine, mmconfig: int = MMCONFIG) -> FwCfgItems:
     """Read the items of a machine out of the very QEMU that will run it.
 
-    The processor's model does not show in the tables. The settings are read before the chipset is programmed and the
-    tables after, as the firmware does. E_MEASUREMENT for machines whose tables cannot be foretold, E_BACKEND_EXECUTION
-    when QEMU rejects the machine.
+    The processor's model shows in the SMBIOS tables alone. The settings are read before the chipset is programmed and
+    the tables after, as the firmware does. E_MEASUREMENT for machines whose tables cannot be foretold,
+    E_BACKEND_EXECUTION when QEMU rejects the machine.
     """
-    processor = f"qemu64,phys-bits={machine.physical_bits or _USUAL_PHYSICAL_BITS}"
+    processor = f"{machine.processor or _ANY_PROCESSOR},phys-bits={machine.physical_bits or _USUAL_PHYSICAL_BITS}"
     hardware = [*unreserved(inert_argv(machine.argv()), machine.memory), "-cpu", processor]
     with contextlib.ExitStack() as stack:
         tpm = stack.enter_context(software_tpm(qemu.tools)) if machine.tpm else NO_TPM

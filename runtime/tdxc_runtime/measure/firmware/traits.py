@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from .volumes import Volume, find_volumes
+from .texts import SMBIOS_PLATFORM, FirmwareTexts, find_texts
+from .volumes import Volume, find_volumes, module_image
 
 UI_APP = uuid.UUID("462caa21-7614-4503-836e-8ab6f4662331")
 BOOT_MANAGER_MENU = uuid.UUID("eec25bdc-67f2-4d95-b1d5-f81b2039d11d")
@@ -50,9 +51,10 @@ class FirmwareTraits:
     """What matters to measurement about a firmware.
 
     ``oldest`` and ``newest`` bound the edk2 release (inclusive). ``version`` is the text that the firmware reports to
-    SMBIOS, if one was found. ``menu_volume`` and ``setup_volume`` name the volume of the boot manager's menu and of the
-    setup application where a TD finds them; ``shell_volume`` likewise. ``has_menu_app``: the build has the menu
-    as an application of its own, whether or not a TD finds it.
+    SMBIOS, if one was found; ``texts`` are all that it reports there, as far as they can be told. ``menu_volume`` and
+    ``setup_volume`` name the volume of the boot manager's menu and of the setup application where a TD finds them;
+    ``shell_volume`` likewise. ``has_menu_app``: the build has the menu as an application of its own, whether or not a
+    TD finds it.
     """
 
     oldest: int
@@ -67,6 +69,7 @@ class FirmwareTraits:
     menu_volume: uuid.UUID | None = None
     setup_volume: uuid.UUID | None = None
     shell_volume: uuid.UUID | None = None
+    texts: FirmwareTexts | None = None
 
     def at_least(self, release: int) -> bool | None:
         """Whether the firmware is of that release or newer; ``None`` when its bounds leave that open."""
@@ -104,6 +107,7 @@ def read_traits(firmware: bytes, *, td: bool = True) -> FirmwareTraits | None:
         menu_volume=_volume_of(BOOT_MANAGER_MENU, searched),
         setup_volume=_volume_of(UI_APP, searched),
         shell_volume=_volume_of(SHELL, searched),
+        texts=find_texts(module_image(main, SMBIOS_PLATFORM) or b"", main.data, version),
     )
 
 

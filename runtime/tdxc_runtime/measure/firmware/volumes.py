@@ -18,7 +18,7 @@ import attrs
 _FFS2 = uuid.UUID("8c8ce578-8a3d-4f1c-9935-896185c32dd3").bytes_le
 _FFS3 = uuid.UUID("5473c07a-3dcb-4dca-bd6f-1e9689e7349a").bytes_le
 _LZMA = uuid.UUID("ee4e5898-3914-4259-9d6e-dc7bd79403cf").bytes_le
-_GUIDED, _VOLUME_IMAGE = 0x02, 0x17
+_GUIDED, _PE_IMAGE, _VOLUME_IMAGE = 0x02, 0x10, 0x17
 _PADDING_FILE = 0xF0
 _MAX_DEPTH = 6
 _MAX_UNPACKED = 64 << 20
@@ -43,6 +43,14 @@ def find_volumes(image: bytes) -> tuple[Volume, ...]:
     return tuple(_walk(image, 0, [_MAX_UNPACKED]))
 
 
+def module_image(volume: Volume, file: uuid.UUID) -> bytes | None:
+    """The PE image of a module in a volume; ``None`` when there is no such file or it holds none."""
+    for guid, _kind, body in _files(volume.data, _first_file(volume.data)[1]):
+        if guid == file:
+            return next((section[header:] for kind, header, section in _sections(body) if kind == _PE_IMAGE), None)
+    return None
+
+
 def _walk(data: bytes, depth: int, budget: list[int]) -> Iterator[Volume]:
     """All volumes in ``data``: each on an 8-byte boundary, one after the other or behind padding."""
     position = data.find(b"_FVH")
@@ -62,12 +70,7 @@ def _volume_length(data: bytes, start: int) -> int:
 
 
 def _read_volume(volume: bytes, depth: int, budget: list[int]) -> Iterator[Volume]:
-    header, extended = struct.unpack("<H2xH", volume[48:54])
-    name, position = None, header
-    if extended and extended + 20 <= len(volume):
-        name = uuid.UUID(bytes_le=volume[extended : extended + 16])
-        (size,) = struct.unpack("<I", volume[extended + 16 : extended + 20])
-        position = extended + size
+    name, position = _first_file(volume)
     files: list[uuid.UUID] = []
     inner: list[bytes] = []
     for guid, kind, body in _files(volume, position):
@@ -78,6 +81,15 @@ def _read_volume(volume: bytes, depth: int, budget: list[int]) -> Iterator[Volum
     yield Volume(name=name, files=tuple(files), data=volume)
     for data in inner:
         yield from _walk(data, depth + 1, budget)
+
+
+def _first_file(volume: bytes) -> tuple[uuid.UUID | None, int]:
+    """The volume's name, which an extended header gives, and where its files begin."""
+    header, extended = struct.unpack("<H2xH", volume[48:54])
+    if not extended or extended + 20 > len(volume):
+        return None, header
+    (size,) = struct.unpack("<I", volume[extended + 16 : extended + 20])
+    return uuid.UUID(bytes_le=volume[extended : extended + 16]), extended + size
 
 
 def _files(volume: bytes, position: int) -> Iterator[tuple[uuid.UUID, int, bytes]]:
@@ -98,15 +110,7 @@ def _files(volume: bytes, position: int) -> Iterator[tuple[uuid.UUID, int, bytes
 
 def _unpack_sections(body: bytes, depth: int, budget: list[int]) -> Iterator[bytes]:
     """What the encapsulating sections of a file hold: volume images and unpacked LZMA data."""
-    position = 0
-    while position + 4 <= len(body):
-        size, header = int.from_bytes(body[position : position + 3], "little"), 4
-        kind = body[position + 3]
-        if size == 0xFFFFFF and position + 8 <= len(body):
-            size, header = int.from_bytes(body[position + 4 : position + 8], "little"), 8
-        if not header < size <= len(body) - position:
-            return
-        section = body[position : position + size]
+    for kind, header, section in _sections(body):
         if kind == _VOLUME_IMAGE:
             yield section[header:]
         elif kind == _GUIDED and section[header : header + 16] == _LZMA and len(section) >= header + 20:
@@ -114,6 +118,18 @@ def _unpack_sections(body: bytes, depth: int, budget: list[int]) -> Iterator[byt
             unpacked = _decompress(section[offset:], budget)
             if depth + 1 < _MAX_DEPTH:
                 yield from _unpack_sections(unpacked, depth + 1, budget)
+
+
+def _sections(body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, size of the header, and bytes (with the header) of each section of a file."""
+    position = 0
+    while position + 4 <= len(body):
+        size, header = int.from_bytes(body[position : position + 3], "little"), 4
+        if size == 0xFFFFFF and position + 8 <= len(body):
+            size, header = int.from_bytes(body[position + 4 : position + 8], "little"), 8
+        if not header < size <= len(body) - position:
+            return
+        yield body[position + 3], header, body[position : position + size]
         position = (position + size + 3) & ~3
 
 

@@ -40,9 +40,10 @@ _OLD_RULE = "the firmware's last separator goes to RTMR0 (edk2-stable202408 and 
 class MachineInputs:
     """What the machine contributes. ``items`` are fw_cfg items by name, ``None`` when they are not known.
 
-    ``items_missing`` says in that case what is missing. ``smbios_sha384`` is the digest of the filtered SMBIOS tables
-    where somebody knows it. ``boot_disk`` is the disk's boot option, ``None`` when unknown or booting with ``-kernel``.
-    ``authority`` is the event over the key that vouches for the image, ``None`` when Secure Boot is off.
+    ``items_missing`` says in that case what is missing. ``smbios`` is what the firmware hashes of the SMBIOS tables
+    (or ``smbios_missing`` says what is missing), ``smbios_sha384`` its digest where somebody knows that. ``boot_disk``
+    is the disk's boot option, ``None`` when unknown or booting with ``-kernel``. ``authority`` is the event over the
+    key that vouches for the image, ``None`` when Secure Boot is off.
     """
 
     memory: int
@@ -50,6 +51,8 @@ class MachineInputs:
     items: Mapping[str, bytes] | None = None
     items_origin: str = ""
     items_missing: str = "the machine's ACPI tables"
+    smbios: bytes | None = None
+    smbios_missing: str = "the machine's SMBIOS tables, from its QEMU (--qemu) or from files"
     smbios_sha384: bytes | None = None
     boot_disk: BootOption | None = None
     authority: PredictedEvent | None = None
@@ -155,20 +158,19 @@ def acpi_events(machine: MachineInputs) -> list[PredictedEvent]:
 
 
 def smbios_event(machine: MachineInputs) -> PredictedEvent:
-    """The SMBIOS tables: the firmware's own entry, the machine's and the processor's; pending without a digest."""
-    known = machine.smbios_sha384
+    """The SMBIOS tables: QEMU's, of the machine and its processor, and the firmware's own; pending without them."""
+    digests: tuple[tuple[Algorithm, bytes], ...] = ()
+    if machine.smbios_sha384 is not None:
+        digests = ((Algorithm.SHA384, machine.smbios_sha384),)
+    elif machine.smbios is not None:
+        digests = tuple((a, a.digest(machine.smbios)) for a in PCR_CONFIGURATION.algorithms)
     return PredictedEvent(
         register=PCR_CONFIGURATION,
         event_type=EventType.EV_EFI_HANDOFF_TABLES,
-        digests=((Algorithm.SHA384, known),) if known is not None else (),
+        digests=digests,
         description="the firmware measures the SMBIOS tables",
-        origin=Origin(node="machine", rule="edk2 SmbiosMeasurementDxe"),
-        pending=""
-        if known is not None
-        else (
-            "the digest of the SMBIOS tables, which depend on the host's processor: take it from the event log of one "
-            "trusted boot of this machine, or use a firmware of edk2-stable202502"
-        ),
+        origin=Origin(artifact=machine.items_origin, node="machine", rule="edk2 SmbiosMeasurementDxe"),
+        pending="" if digests else machine.smbios_missing,
     )
 
 
