@@ -8,6 +8,7 @@ database. Its lists are fetched once for all builds of a bake, into a package ca
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -94,8 +95,8 @@ def update_index(
 ) -> PackageIndex:
     """Fill ``folder`` from the package cache that all bakes share, and bring its lists up to date unless ``offline``.
 
-    ``folder`` has to be on the disk of ``shared``: files are linked, not copied. Other bakes may fetch other lists
-    meanwhile without a change here. Raises DiagnosticError (E_BACKEND_EXECUTION) with apt's words when the lists
+    Files are linked, and copied where ``folder`` is on another disk. Other bakes may fetch other lists meanwhile
+    without a change here. Raises DiagnosticError (E_BACKEND_EXECUTION) with apt's words when the lists
     cannot be had.
     """
     for name in (LISTS, ARCHIVES):
@@ -126,10 +127,19 @@ def _link_files(source: Path, target: Path) -> None:
             beside = target / f".{path.name}.{os.getpid()}"
             with contextlib.suppress(FileNotFoundError):
                 beside.unlink(missing_ok=True)
-                beside.hardlink_to(path)
+                _link(path, beside)
                 beside.replace(target / path.name)
                 # rename(2) does nothing when both names are links of one file already
                 beside.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError as fault:
+        if fault.errno != errno.EXDEV:
+            raise
+        shutil.copy2(source, target)
 
 
 def debian_name(architecture: str) -> str:
@@ -171,6 +181,7 @@ def apt_folder(trees: Sequence[tuple[Path, str]], target: Path) -> Path:
         if source.is_dir():
             laid = target / place.strip("/")
             shutil.copytree(source, laid, symlinks=True, dirs_exist_ok=True)
+    target.chmod(0o700)  # copying a tree gives its mode as well
     etc = target / "etc/apt"
     for name in ("sources.list.d", "preferences.d", "apt.conf.d"):
         (etc / name).mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,7 @@ def made_builds(
         if index is None:
             yield MadeBuilds(workplace=workplace, records=tuple(_uncached(build) for build in builds))
         else:
+            log.parent.mkdir(parents=True, exist_ok=True)
             own = attrs.evolve(workplace, folders=attrs.evolve(workplace.folders, packages=index.folder))
             bench = BuildBench(
                 workplace=own,
