@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import Blob, KconfigFragment, KconfigOption
+from tdxc.ir import Blob, KconfigFragment, KconfigOption, SourceFile
 from tdxc.ir import Kernel as KernelNode
 
+from tdx import _builds as b
 from tdx import _values as v
 from tdx._declare import describes, here
 from tdx._source import Source, read_file
@@ -25,6 +26,7 @@ class Kernel:
     _node: KernelNode
     _config_file: str | None
     _fragments: tuple[str, ...]
+    _patches: tuple[str, ...]
     _outside: bool
 
     @classmethod
@@ -37,14 +39,18 @@ class Kernel:
         cmdline: v.CommandLine = "",
         config_file: v.HostPath | None = None,
         config: Mapping[v.OptionName, v.OptionValue] | None = None,
-        fragments: list[v.HostPath] | tuple[v.HostPath, ...] = (),
+        fragments: b.HostPaths = (),
+        source: b.RemoteSource | None = None,
+        patches: b.HostPaths = (),
         outside: bool = False,
     ) -> Kernel:
         """A kernel for trust domains: the distribution's by default, every knob open.
 
-        ``package`` names another kernel package, ``version`` or ``config_file`` ask for a build from source.
-        ``config`` sets options: ``"y"``, ``"m"``, ``"n"``, booleans, numbers, or text (which gets its quotes here).
-        ``fragments`` are files of options in .config's own syntax. ``cmdline`` is added to the command line.
+        ``package`` names another kernel package. ``version``, ``config_file``, ``source`` and ``patches`` ask for a
+        build from source: the distribution's, or a ``tarball(url, sha256=…)``. ``config_file`` is a whole .config in
+        place of ours. ``config`` sets options: ``"y"``, ``"m"``, ``"n"``, booleans, numbers, or text (which gets its
+        quotes here). ``fragments`` are files of options in .config's own syntax. ``cmdline`` is added to the command
+        line.
         """
         span = here()
         options: dict[str, KconfigOption] = {}
@@ -57,22 +63,34 @@ class Kernel:
             version=version,
             package=package or "",
             cmdline=cmdline,
+            source=None if source is None else b.remote_source(source, span),
             config=tuple(options[name] for name in sorted(options)),
             span=span,
         )
-        return cls(node, None if config_file is None else str(config_file), tuple(map(str, fragments)), outside)
+        file = None if config_file is None else str(config_file)
+        return cls(node, file, tuple(map(str, fragments)), tuple(map(str, patches)), outside)
 
     def freeze(self, root: Path) -> KernelNode:
         """The IR node, with its files read; raises E_PATH, E_LIMIT or E_ENCODING."""
         node = self._node
         if self._config_file is not None:
-            node = records.evolve(node, config_file=Blob.of(self._read(root, self._config_file).data))
-        return records.evolve(node, fragments=tuple(self._fragment(root, path) for path in self._fragments))
+            config = self._read(root, self._config_file)
+            config.text(node.span)  # refuses what is not UTF-8
+            node = records.evolve(node, config_file=Blob.of(config.data), config_name=config.name)
+        return records.evolve(
+            node,
+            fragments=tuple(self._fragment(root, path) for path in self._fragments),
+            patches=tuple(self._patch(root, path) for path in self._patches),
+        )
 
     def _fragment(self, root: Path, path: str) -> KconfigFragment:
         source = self._read(root, path)
         name = source.name.rpartition("/")[2]
         return KconfigFragment(name=name, text=source.text(self._node.span), source=source.name, span=self._node.span)
+
+    def _patch(self, root: Path, path: str) -> SourceFile:
+        source = self._read(root, path)
+        return SourceFile(path=source.name.rpartition("/")[2], content=Blob.of(source.data), span=self._node.span)
 
     def _read(self, root: Path, path: str) -> Source:
         return read_file(root, path, outside=self._outside, span=self._node.span)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option
-from tdxc.ir import ResolvedImage
+from tdxc.ir import ResolvedImage, ResolvedKernel
 
 ASPECTS = ("ir", "authored", "passes", "packages", "units", "boot", "kernel", "firewall", "files", "firmware", "size")
 
@@ -129,9 +129,30 @@ def _kernel(image: ResolvedImage) -> list[dict[str, str]]:
     from tdxc.explain import because
 
     kernel = image.kernel
-    rows = [{"what": "package", "value": kernel.package, "why": because(kernel)}]
+    rows = [{"what": "package", "value": kernel.package, "why": because(kernel)}] if kernel.package else []
+    rows += [{"what": "version", "value": kernel.version, "why": "built from source"}] if kernel.version else []
     rows += [{"what": "argument", "value": a.text, "why": because(a)} for a in kernel.cmdline]
-    return rows + [{"what": f"CONFIG_{o.name}", "value": o.value, "why": because(o)} for o in kernel.options]
+    options = sorted((*kernel.options, *kernel.base_options), key=lambda option: option.name)
+    rows += [{"what": f"CONFIG_{o.name}", "value": o.value, "why": because(o)} for o in options]
+    return rows + _hardening(kernel)
+
+
+def _hardening(kernel: ResolvedKernel) -> list[dict[str, str]]:
+    """Recommendations that are not met by a kernel from source, and how many are."""
+    from tdxc.ir import KernelSource
+
+    if kernel.source is not KernelSource.SOURCE:
+        return []
+    from tdxc.passes.kernel_hardening import hardening_verdicts, summary
+
+    verdicts = hardening_verdicts(kernel)
+    rows = [{"what": "hardening", "value": "", "why": f"of {len(verdicts)} known recommendations: {summary(verdicts)}"}]
+    for recommendation, state, reason in verdicts:
+        if state != "met":
+            wanted = f"{recommendation.value} {state}"
+            why = f"{reason} ({recommendation.source})"
+            rows.append({"what": f"hardening: CONFIG_{recommendation.option}", "value": wanted, "why": why})
+    return rows
 
 
 def _firewall(image: ResolvedImage) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import enum
 
 from tdxc import records
 from tdxc.ir.blob import Blob
+from tdxc.ir.build import BuildSource, SourceFile
 from tdxc.ir.node import Node
 
 
@@ -39,12 +40,19 @@ class KconfigFragment(Node):
 
 @records.frozen(kw_only=True)
 class Kernel(Node):
-    """The kernel as a recipe asks for it. ``version`` or ``config_file`` ask for a build from source."""
+    """The kernel as a recipe asks for it. ``version``, ``config_file``, ``source`` or ``patches`` ask for a build.
+
+    ``config_name`` is the name of ``config_file``, relative to the recipe; ``source`` is a tarball, without it the
+    distribution's package of the kernel's source is built. ``patches`` are in the order in which they are applied.
+    """
 
     version: str = ""
     package: str = ""
     cmdline: str = ""
+    source: BuildSource | None = None
+    patches: tuple[SourceFile, ...] = ()
     config_file: Blob | None = None
+    config_name: str = ""
     config: tuple[KconfigOption, ...] = ()
     fragments: tuple[KconfigFragment, ...] = ()
 
@@ -61,14 +69,17 @@ class ResolvedKernel(Node):
     """The kernel with every default explicit.
 
     ``options`` is the merged fragment set, sorted by name. With a distribution kernel they are what the bake checks
-    the packaged ``/boot/config-*`` against; ``modules`` are the module names to keep (without dependencies, which the
-    bake resolves with ``modules.dep``), empty for a monolithic kernel.
+    the packaged ``/boot/config-*`` against. A kernel from source must have them, over ``base_options``, what its
+    configuration starts from; its ``package`` is that of its source (empty for a tarball), its ``version`` as much of
+    the kernel's as the recipe says (a package ``6.12`` may hold 6.12.57). ``monolithic`` is one without modules.
     """
 
     source: KernelSource
     package: str
     cmdline: tuple[KernelArgument, ...]
+    version: str = ""
     options: tuple[KconfigOption, ...] = ()
+    base_options: tuple[KconfigOption, ...] = ()
     fragments: tuple[KconfigFragment, ...] = ()
     monolithic: bool = False
 

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from tdxc import records
 from tdxc.ir import (
+    BuildLanguage,
     Debloat,
     DebloatKind,
     KeepDecision,
@@ -101,6 +102,8 @@ def _keeps(image: ResolvedImage) -> Iterator[KeepDecision]:
     yield from _packages(image)
     yield from _placed(image)
     for build in image.builds:
+        if build.language is BuildLanguage.KERNEL:
+            continue  # it goes into the UKI, like a packaged one
         for artifact in build.artifacts:
             yield _keep(DebloatKind.PATH, artifact.dest, f"built from source as '{build.name}'", artifact, build)
     yield from wanted_modules(image)

@@ -12,29 +12,16 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple
 
 from tdxc import records
-from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note
-from tdxc.grammar import check_option, parse_kconfig, print_option
-from tdxc.ir import (
-    KconfigFragment,
-    KconfigOption,
-    Kernel,
-    KernelSource,
-    Package,
-    ResolvedImage,
-    ResolvedKernel,
-    Suite,
-)
+from tdxc.diagnostics import Code, DiagnosticSink, Note
+from tdxc.ir import Kernel, KernelSource, Package, ResolvedImage, ResolvedKernel, Suite
 from tdxc.passes.base import PassContext
 from tdxc.passes.kernel_cmdline import kernel_cmdline
-from tdxc.passes.kernel_modules import KERNEL_FEATURES, wanted_features
-from tdxc.passes.kernel_options import contradictions, fragment_options, fragment_text, merge_options, satisfies
+from tdxc.passes.kernel_fragments import fragment_files, recipe_options, report_contradictions, required_options
+from tdxc.passes.kernel_options import merge_options
 from tdxc.passes.lower_image import with_packages
 
-RECIPE_OPTIONS = "99-recipe"
-"""Name of the fragment that holds the options of ``config=``."""
-
-FIRST_OWN, FIRST_GIVEN = 10, 60
-"""Numbers of the fragments: ours have fixed ones, so that a profile that adds one renames none; the recipe's follow."""
+SOURCE_PREFIX = "linux-source-"
+"""How Debian and Ubuntu name the packages that hold a kernel's source."""
 
 
 class DistributionKernel(NamedTuple):
@@ -68,32 +55,38 @@ class ResolveKernel:
 
     def run(self, image: ResolvedImage, ctx: PassContext) -> ResolvedImage:
         """Replace the placeholder kernel; adds the kernel's package, and the suite that has it."""
+        if asks_for_source(image.authored_kernel):
+            return _from_source(image, ctx.sink)
         kernel = image.authored_kernel
-        _refuse_source_build(kernel, ctx.sink)
         package = _package(image, ctx.sink)
-        options, fragments = _options(image, ctx.sink)
+        required, recipe = required_options(image), recipe_options(kernel, ctx.sink)
+        report_contradictions(required, recipe, ctx.sink)
         resolved = ResolvedKernel(
             span=kernel.span,
             source=KernelSource.DISTRIBUTION,
             package=package.name,
             cmdline=kernel_cmdline(kernel, ctx.sink),
-            options=options,
-            fragments=fragments,
+            options=merge_options(required, recipe),
+            fragments=fragment_files(image, source=False),
         )
         image = records.evolve(image, kernel=resolved, suites=_suites(image, package))
         return with_packages(image, package)
 
 
-def _refuse_source_build(kernel: Kernel, sink: DiagnosticSink) -> None:
-    asked = "version=" if kernel.version else "config_file=" if kernel.config_file else ""
-    if asked:
-        sink.add(
-            Code.E_UNSUPPORTED,
-            f"{asked} asks for a kernel built from source, which this version cannot do",
-            kernel.span,
-            notes=(Note(message="the distribution's kernel is used, and checked for what the image needs"),),
-            fix=f"leave {asked} out; use package= for another kernel of the distribution, config= for requirements",
-        )
+def asks_for_source(kernel: Kernel) -> bool:
+    """Whether the recipe wants a kernel built from source, in one of the ways to say so."""
+    from_package = kernel.package.startswith(SOURCE_PREFIX)
+    return bool(kernel.version or kernel.config_file or kernel.source or kernel.patches or from_package)
+
+
+def _from_source(image: ResolvedImage, sink: DiagnosticSink) -> ResolvedImage:
+    """The image with a kernel that is built, and the build that makes it; no package of the image brings one."""
+    from tdxc.passes.kernel_source import resolve_source_kernel  # most images have a finished kernel
+
+    kernel, build = resolve_source_kernel(image, sink)
+    builds = image.builds if build is None else (*image.builds, build)
+    suites = _suites(image, Package(span=kernel.span, name=kernel.package))
+    return records.evolve(image, kernel=kernel, builds=builds, suites=suites)
 
 
 def _package(image: ResolvedImage, sink: DiagnosticSink) -> Package:
@@ -136,72 +129,3 @@ def _suites(image: ResolvedImage, package: Package) -> tuple[Suite, ...]:
         return image.suites
     cause = f"resolve-kernel: {image.base.reference}'s own kernel has no TDX guest support, this suite's has"
     return (*image.suites, Suite(span=package.span, cause=cause, name=suite))
-
-
-def _options(
-    image: ResolvedImage, sink: DiagnosticSink
-) -> tuple[tuple[KconfigOption, ...], tuple[KconfigFragment, ...]]:
-    """The merged options, and the fragments they come from in the order of their numbers."""
-    features = [(feature, node) for feature, node in wanted_features(image) if feature.fragment]
-    builtin = [
-        records.evolve(option, span=node.span, cause=f"kernel feature '{feature.name}': {feature.reason}")
-        for feature, node in features
-        for option in fragment_options(feature.fragment)
-    ]
-    recipe = _recipe_options(image.authored_kernel, sink)
-    _report(builtin, recipe, sink)
-    numbers = {feature: number for number, feature in enumerate(KERNEL_FEATURES, start=FIRST_OWN)}
-    fragments = [
-        KconfigFragment(
-            span=node.span,
-            cause=f"resolve-kernel: {feature.reason}",
-            name=f"{numbers[feature]}-{feature.fragment}",
-            text=fragment_text(feature.fragment),
-        )
-        for feature, node in features
-    ]
-    kernel = image.authored_kernel
-    for number, fragment in enumerate(kernel.fragments, start=FIRST_GIVEN):
-        fragments.append(records.evolve(fragment, name=f"{number}-{fragment.name}"))
-    if kernel.config:
-        text = "".join(f"{print_option(option)}\n" for option in merge_options(kernel.config))
-        cause = "the options of config="
-        fragments.append(KconfigFragment(span=kernel.span, cause=cause, name=RECIPE_OPTIONS, text=text))
-    return merge_options(builtin, recipe), tuple(fragments)
-
-
-def _recipe_options(kernel: Kernel, sink: DiagnosticSink) -> list[KconfigOption]:
-    options: list[KconfigOption] = []
-    for fragment in kernel.fragments:
-        try:
-            options += parse_kconfig(fragment.text, fragment.span, file=fragment.source)
-        except DiagnosticError as error:
-            sink.extend(error.diagnostics)
-    for option in kernel.config:
-        if fault := check_option(option):
-            sink.add(Code.E_KCONFIG, fault, option.span, fix='write values as .config does: y, m, n, 12, 0x1f, "text"')
-        else:
-            options.append(option)
-    return options
-
-
-def _report(builtin: list[KconfigOption], recipe: list[KconfigOption], sink: DiagnosticSink) -> None:
-    for found in contradictions(recipe):
-        sink.add(
-            Code.E_KCONFIG,
-            f"'{print_option(found.second)}' contradicts '{print_option(found.first)}'",
-            found.second.span,
-            notes=(Note(message=f"the other line: '{print_option(found.first)}'", span=found.first.span),),
-            fix="keep one of the two",
-        )
-    required = {option.name: option for option in builtin}
-    for option in recipe:
-        need = required.get(option.name)
-        if need is not None and not satisfies(need.value, option.value):
-            sink.add(
-                Code.E_KCONFIG,
-                f"'{print_option(option)}' contradicts what the image needs: '{print_option(need)}'",
-                option.span,
-                notes=(Note(message=need.cause, span=need.span),),
-                fix=f"leave CONFIG_{option.name} out, or what needs it",
-            )

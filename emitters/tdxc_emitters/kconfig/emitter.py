@@ -7,10 +7,13 @@ from typing import ClassVar
 
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.grammar import print_option
-from tdxc.ir import KconfigFragment, ResolvedImage
+from tdxc.ir import KconfigFragment, KernelSource, ResolvedImage
 from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile
 
 HEADER = "# Kernel options that this image requires; the bake checks the packaged configuration against them.\n"
+SOURCE_HEADER = (
+    "# Kernel options that this image's kernel is built with; it takes its own default for every other one.\n"
+)
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -23,7 +26,9 @@ class KconfigEmitter:
         """The files under ``kernel/``. Raises E_EMIT for a fragment whose name cannot be a file's."""
         kernel = image.kernel
         tree = TreeBuilder()
-        text = HEADER + "".join(f"{print_option(option)}\n" for option in kernel.options)
+        header = SOURCE_HEADER if kernel.source is KernelSource.SOURCE else HEADER
+        options = sorted((*kernel.options, *kernel.base_options), key=lambda option: option.name)
+        text = header + "".join(f"{print_option(option)}\n" for option in options)
         tree.add("kernel/config", TreeFile.text(text, origin=Origin(span=kernel.span, cause="merged kernel options")))
         for fragment in kernel.fragments:
             tree.add(f"kernel/fragments/{_checked(fragment)}.config", _file(fragment))

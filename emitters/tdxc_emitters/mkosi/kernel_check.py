@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tdxc.ir import ResolvedImage
+from tdxc.ir import KernelSource, ResolvedImage
 
 from tdxc_emitters.kconfig import check_script
 from tdxc_emitters.mkosi.project import Phase, PhaseScript, origin_of
@@ -12,8 +12,8 @@ _HEAD_LINES = 3
 
 
 def kernel_check_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
-    """The check, where anything is required of the kernel."""
-    if not image.kernel.options:
+    """The check, where anything is required of a packaged kernel; one from source is checked where it is built."""
+    if not image.kernel.options or image.kernel.source is KernelSource.SOURCE:
         return ()
     body = check_script(image).split("\n", _HEAD_LINES)[_HEAD_LINES]
     return (

@@ -4,7 +4,6 @@ import pytest
 from support.authored import at, resolved, run
 from tdxc.diagnostics import Code
 from tdxc.ir import (
-    Blob,
     DebloatKind,
     FirewallRuleText,
     KconfigFragment,
@@ -80,13 +79,6 @@ def test_alpine_is_warned_about_and_not_required_to_have_tdx() -> None:
     assert [d.code for d in diagnostics] == [Code.W_DEVELOPMENT]
     assert "INTEL_TDX_GUEST" not in {o.name for o in image.kernel.options}
     assert "tdx_guest" not in {d.name for d in wanted_modules(image)}
-
-
-@pytest.mark.parametrize("fields", [{"version": "6.13.12"}, {"config_file": Blob.of_text("CONFIG_X=y\n")}])
-def test_a_kernel_from_source_is_refused_with_a_reason(fields: dict[str, Any]) -> None:
-    ((code, place, message),) = faults(resolved(kernel=kernel(**fields)))
-    assert (code, place) == (Code.E_UNSUPPORTED, "recipe.py:5:1")
-    assert "built from source" in message
 
 
 def test_every_known_base_has_a_kernel_and_every_feature_a_fragment_that_parses() -> None:

@@ -1,0 +1,362 @@
+"""A kernel built from source: which source, how it is configured, and the build that makes it.
+
+The source is the distribution's ``linux-source-…`` package (its tarball carries the distribution's patches) or a
+tarball that the recipe pins by SHA-256. The configuration starts from the kernel's own defaults, so that a newer
+kernel's new defences are on, or from the recipe's ``config_file``.
+
+Facts: packages.debian.org and packages.ubuntu.com list the source packages of each release; Linux 6.7 brought
+``CONFIG_TSM_REPORTS`` (Documentation/ABI/testing/configfs-tsm).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tdxc import records
+from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note
+from tdxc.grammar import parse_kconfig, print_option
+from tdxc.ir import (
+    Artifact,
+    Blob,
+    BuildLanguage,
+    BuildSource,
+    Distribution,
+    KconfigOption,
+    Kernel,
+    KernelSource,
+    Package,
+    ResolvedBuild,
+    ResolvedImage,
+    ResolvedKernel,
+    SourceFile,
+    Toolchain,
+)
+from tdxc.passes.kernel_cmdline import kernel_cmdline
+from tdxc.passes.kernel_fragments import (
+    default_options,
+    fragment_files,
+    recipe_options,
+    report_contradictions,
+    required_options,
+)
+from tdxc.passes.kernel_options import merge_options
+from tdxc.passes.resolve_kernel import SOURCE_PREFIX
+from tdxc.quoting import shell_comment, shell_word
+
+BUILD_NAME = "kernel"
+OLDEST = (6, 7)
+"""The first Linux with TSM reports, through which a guest asks for quotes."""
+
+_SCRIPTS = Path(__file__).parent.parent / "kconfig" / "scripts"
+_VERSION = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?")
+_MODULES_ALONE = frozenset({"STRICT_MODULE_RWX"})
+"""Required options that a kernel without modules does not have."""
+
+_TOOLS = ("bc", "bison", "flex", "gcc", "libc6-dev", "libelf-dev", "libssl-dev", "make", "patch", "xz-utils", "zstd")
+_FETCH_TOOLS = ("ca-certificates", "curl")
+
+_ENVIRONMENT = (
+    ("KBUILD_BUILD_HOST", "tdxvm"),
+    ("KBUILD_BUILD_USER", "tdxvm"),
+    ("KBUILD_BUILD_VERSION", "1"),
+    ("LOCALVERSION", ""),
+    ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+)
+"""What the kernel would write of the build host into itself (Documentation/kbuild/reproducible-builds.rst); an empty
+LOCALVERSION also keeps it from asking git for one. gcc finds its own parts by PATH."""
+
+
+class SourcePackage(NamedTuple):
+    """A source package of a base; ``suite`` is the extra suite that has it, empty for the release's own."""
+
+    version: str
+    package: str
+    suite: str = ""
+
+
+SOURCE_PACKAGES: dict[str, tuple[SourcePackage, ...]] = {
+    "debian/trixie": (SourcePackage("6.12", "linux-source-6.12"),),
+    "debian/bookworm": (SourcePackage("6.12", "linux-source-6.12", "bookworm-backports"),),
+    "ubuntu/noble": (SourcePackage("6.8", "linux-source-6.8.0"),),
+}
+"""By the base's reference, the first one the default."""
+
+
+def resolve_source_kernel(image: ResolvedImage, sink: DiagnosticSink) -> tuple[ResolvedKernel, ResolvedBuild | None]:
+    """The kernel with its configuration, and its build; no build where no source could be chosen."""
+    kernel = image.authored_kernel
+    origin = _origin(image, sink)
+    configured = _configuration(image, sink)
+    resolved = ResolvedKernel(
+        span=kernel.span,
+        source=KernelSource.SOURCE,
+        package="" if origin is None or kernel.source else _package_name(origin),
+        version=origin.version if origin else kernel.version,
+        cmdline=kernel_cmdline(kernel, sink),
+        options=configured.demanded,
+        base_options=configured.base,
+        fragments=fragment_files(image, source=kernel.config_file is None),
+        monolithic=not configured.has_modules,
+    )
+    return resolved, _build(image, resolved, origin) if origin else None
+
+
+# --- where the source comes from
+
+
+def _origin(image: ResolvedImage, sink: DiagnosticSink) -> SourcePackage | None:
+    """The source to build; for a tarball only its version matters. Reports what cannot be had."""
+    kernel = image.authored_kernel
+    if image.base.distribution is Distribution.ALPINE:
+        fix = "use base debian/trixie"
+        sink.add(Code.E_UNSUPPORTED, "a kernel from source needs Debian or Ubuntu to build in", kernel.span, fix=fix)
+        return None
+    if kernel.version and not _VERSION.fullmatch(kernel.version):
+        message = f"'{kernel.version}' is not the version of a kernel"
+        sink.add(Code.E_VALUE, message, kernel.span, fix="write it as kernel.org does: 6.12, 6.13.12 or 6.14-rc1")
+        return None
+    origin = _tarball(kernel, sink) if kernel.source else _source_package(image, sink)
+    if origin is not None and _series(origin.version) < OLDEST:
+        sink.add(
+            Code.E_KCONFIG,
+            f"Linux {origin.version} cannot make TDX quotes",
+            kernel.span,
+            notes=(Note(message="CONFIG_TSM_REPORTS, through which a guest asks for them, came with Linux 6.7"),),
+            fix="use Linux 6.7 or later; 6.12 has long-term support",
+        )
+        return None
+    return origin
+
+
+def _tarball(kernel: Kernel, sink: DiagnosticSink) -> SourcePackage | None:
+    if kernel.package:
+        message = f"source= and package='{kernel.package}' both say where the kernel's source comes from"
+        sink.add(Code.E_CONFLICT, message, kernel.span, fix="keep one of the two")
+        return None
+    if kernel.source is None or not kernel.source.tarball or kernel.source.subdir:
+        fix = "give source=tarball(url, sha256=…), with the kernel at its top as kernel.org packs it"
+        sink.add(Code.E_UNSUPPORTED, "a kernel's source is a whole tarball", kernel.span, fix=fix)
+        return None
+    if not kernel.version:
+        fix = 'add version=, such as version="6.13.12"; the build checks that the tarball holds it'
+        sink.add(Code.E_VALUE, "a kernel from a tarball needs its version", kernel.span, fix=fix)
+        return None
+    return SourcePackage(kernel.version, "")
+
+
+def _source_package(image: ResolvedImage, sink: DiagnosticSink) -> SourcePackage | None:
+    kernel, reference = image.authored_kernel, image.base.reference
+    known = SOURCE_PACKAGES.get(reference, ())
+    if kernel.package:
+        return _named_package(kernel, sink)
+    if not kernel.version:
+        if known:
+            return known[0]
+        message = f"no source package of the kernel is known for '{reference}'"
+        fix = "name one: Kernel.tdx(package='linux-source-…', version=…), or a tarball with source="
+        sink.add(Code.E_UNSUPPORTED, message, image.base.span, fix=fix)
+        return None
+    found = next((package for package in known if package.version == kernel.version), None)
+    if found is None:
+        at_hand = ", ".join(f"{p.version} ({_package_name(p)})" for p in known) or "none that is known"
+        url = f"https://…/linux-{kernel.version}.tar.xz"
+        choices = " or ".join(f'version="{package.version}"' for package in known)
+        sink.add(
+            Code.E_UNSUPPORTED,
+            f"{reference} has no source package of Linux {kernel.version}",
+            kernel.span,
+            notes=(
+                Note(message=f"versions to be had from {reference}: {at_hand}"),
+                Note(message="a package of another suite can be named: package='linux-source-VERSION/SUITE'"),
+            ),
+            fix=f'{choices and f"write {choices}, or "}pin a tarball: source=tarball("{url}", sha256="…")',
+        )
+    return found
+
+
+def _named_package(kernel: Kernel, sink: DiagnosticSink) -> SourcePackage | None:
+    bare, _, suite = kernel.package.partition("/")
+    if not bare.startswith(SOURCE_PREFIX):
+        sink.add(
+            Code.E_CONFLICT,
+            f"package='{kernel.package}' is a finished kernel, and other arguments ask for one built from source",
+            kernel.span,
+            fix="leave package out, or version=, config_file=, source= and patches=",
+        )
+        return None
+    version = kernel.version or bare.removeprefix(SOURCE_PREFIX)
+    if not _VERSION.fullmatch(version):
+        fix = "name the package of one version, such as linux-source-6.12"
+        sink.add(Code.E_VALUE, f"the package '{bare}' does not say which version it is", kernel.span, fix=fix)
+        return None
+    if _series(version) != _series(bare.removeprefix(SOURCE_PREFIX)):
+        message = f"version='{version}' is not what the package '{bare}' holds"
+        sink.add(Code.E_CONFLICT, message, kernel.span, fix="leave version out, or name its package")
+        return None
+    return SourcePackage(version, bare, suite)
+
+
+def _series(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:2])
+
+
+def _package_name(origin: SourcePackage) -> str:
+    return f"{origin.package}/{origin.suite}" if origin.suite else origin.package
+
+
+# --- its configuration
+
+
+class _Configuration(NamedTuple):
+    """``demanded`` must hold; ``base`` is what the configuration starts from, ours or the recipe's file."""
+
+    demanded: tuple[KconfigOption, ...]
+    base: tuple[KconfigOption, ...]
+    has_modules: bool
+
+
+def _configuration(image: ResolvedImage, sink: DiagnosticSink) -> _Configuration:
+    kernel = image.authored_kernel
+    recipe = recipe_options(kernel, sink)
+    base = _config_file(kernel, sink) if kernel.config_file else list(merge_options(default_options(image)))
+    own = [option for option in (*base, *recipe) if option.name == "MODULES"]
+    has_modules = bool(own) and own[-1].value == "y"
+    required = [
+        option if has_modules or option.value != "m" else records.evolve(option, value="y")
+        for option in required_options(image)
+        if has_modules or option.name not in _MODULES_ALONE
+    ]
+    report_contradictions(required, recipe, sink)
+    if kernel.config_file:
+        report_contradictions(required, _last_of_each(base), sink)
+    if not has_modules:
+        _refuse_modules((*base, *recipe), sink)
+    demanded = {option.name: option for option in merge_options(required, recipe)}
+    # where the recipe's own file makes a requirement stronger (y in place of m), its word stays
+    kept = {option.name: option for option in base if option.name in demanded and demanded[option.name].value == "m"}
+    return _Configuration(
+        demanded=tuple({**demanded, **kept}.values()),
+        base=tuple(option for option in merge_options(_last_of_each(base)) if option.name not in demanded),
+        has_modules=has_modules,
+    )
+
+
+def _config_file(kernel: Kernel, sink: DiagnosticSink) -> list[KconfigOption]:
+    """The options of the recipe's own .config; its constants of compiler and tools follow from the build's."""
+    blob = kernel.config_file
+    if blob is None:
+        return []
+    try:
+        options = parse_kconfig(blob.data.decode("utf-8", errors="replace"), kernel.span, file=kernel.config_name)
+    except DiagnosticError as error:
+        sink.extend(error.diagnostics)
+        return []
+    name = kernel.config_name or "config_file"
+    return [records.evolve(option, cause=f"{name} has it") for option in options]
+
+
+def _last_of_each(options: list[KconfigOption]) -> list[KconfigOption]:
+    """Kconfig takes the last line of each name in one file."""
+    return list({option.name: option for option in options}.values())
+
+
+def _refuse_modules(options: tuple[KconfigOption, ...], sink: DiagnosticSink) -> None:
+    for option in options:
+        if option.value == "m":
+            sink.add(
+                Code.E_KCONFIG,
+                f"'{print_option(option)}' asks for a module, and the kernel has none",
+                option.span,
+                fix=f"write CONFIG_{option.name}=y, or add CONFIG_MODULES=y for a kernel with modules",
+            )
+
+
+# --- its build
+
+
+def _build(image: ResolvedImage, kernel: ResolvedKernel, origin: SourcePackage) -> ResolvedBuild:
+    authored = image.authored_kernel
+    tarball = authored.source
+    names = sorted({*_TOOLS, *(_FETCH_TOOLS if tarball else ()), *([_package_name(origin)] if origin.package else ())})
+    cause = "resolve-kernel: the kernel is built with it"
+    sources = "linux.tarball" if tarball else f"/usr/src/{origin.package}.tar.*"
+    return ResolvedBuild(
+        span=authored.span,
+        cause="resolve-kernel: the recipe asks for a kernel from source",
+        name=BUILD_NAME,
+        language=BuildLanguage.KERNEL,
+        source=BuildSource(span=authored.span, files=_source_files(kernel, authored)),
+        toolchain=Toolchain(span=authored.span),
+        artifacts=(Artifact(span=authored.span, source="out/modules", dest="/usr/lib/modules"),),
+        packages=tuple(Package(span=authored.span, cause=cause, name=name) for name in names),
+        environment=_ENVIRONMENT,
+        fetch=_fetch_text(tarball) if tarball else "",
+        compile=_compile_text(origin.version, sources),
+    )
+
+
+def _fetch_text(tarball: BuildSource) -> str:
+    """The tarball into the source folder, refused when it is not the one that the recipe pins."""
+    return (
+        f"curl --fail --silent --show-error --location --retry 3 --output linux.tarball"
+        f" {shell_word(tarball.tarball, span=tarball.span)}\n"
+        f"wanted={shell_word(tarball.sha256, span=tarball.span)}\n"
+        "found=$(sha256sum < linux.tarball)\n"
+        "found=${found%% *}\n"
+        'if [[ $found != "$wanted" ]]; then\n'
+        f'    echo "kernel: the tarball has SHA-256 $found, and the recipe pins $wanted" >&2\n'
+        "    rm linux.tarball\n"
+        "    exit 1\n"
+        "fi\n"
+    )
+
+
+def _compile_text(version: str, sources: str) -> str:
+    head = (
+        "shopt -s nullglob\n"
+        "inputs=$PWD\n"
+        f"version={shell_word(version)}\n"
+        f"tarballs=({sources})\n"
+        'sources=$(realpath "${tarballs[0]}")\n'
+        'KBUILD_BUILD_TIMESTAMP=$(LC_ALL=C date --utc --date="@${SOURCE_DATE_EPOCH:-0}")\n'
+        "export KBUILD_BUILD_TIMESTAMP\n"
+        "modules=$PWD/../out/modules\n"
+        "cd ..\n"
+    )
+    return "\n".join((head, *(_script(name) for name in ("unpack.sh", "configure.sh", "compile.sh"))))
+
+
+def _script(name: str) -> str:
+    return (_SCRIPTS / name).read_text(encoding="utf-8")
+
+
+def _source_files(kernel: ResolvedKernel, authored: Kernel) -> tuple[SourceFile, ...]:
+    files = {
+        "config": config_text(kernel),
+        "requirements": _requirements_text(kernel, authored),
+        "why.c": _script("why.c"),
+    }
+    made = [SourceFile(span=authored.span, path=path, content=Blob.of_text(text)) for path, text in files.items()]
+    patches = [
+        records.evolve(patch, path=f"patches/{number:02}-{patch.path.rpartition('/')[2]}")
+        for number, patch in enumerate(authored.patches, start=1)
+    ]
+    return (*made, *patches)
+
+
+def config_text(kernel: ResolvedKernel) -> str:
+    """The .config that the build starts from: what is demanded over the base, sorted by name."""
+    options = merge_options(kernel.base_options, kernel.options)
+    return "".join(f"{print_option(option)}\n" for option in options)
+
+
+def _requirements_text(kernel: ResolvedKernel, authored: Kernel) -> str:
+    """One line for each option: how it counts, name, value, reason; separated by tabs."""
+    level = "file" if authored.config_file else "default"
+    rows = [("asked", option) for option in kernel.options] + [(level, option) for option in kernel.base_options]
+    return "".join(
+        f"{how}\t{option.name}\t{option.value}\t{shell_comment(option.cause) or 'the recipe asks for it'}\n"
+        for how, option in sorted(rows, key=lambda row: row[1].name)
+    )

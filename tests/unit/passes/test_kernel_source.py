@@ -1,0 +1,284 @@
+"""A kernel from source: where it comes from, what it is configured with, and its build."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import pytest
+from support.authored import at, resolved, run
+from tdxc.diagnostics import Code, Diagnostic
+from tdxc.ir import (
+    Blob,
+    BuildLanguage,
+    BuildSource,
+    DebloatKind,
+    FirewallRuleText,
+    KconfigFragment,
+    KconfigOption,
+    Kernel,
+    KernelSource,
+    Network,
+    OutputTarget,
+    Package,
+    Partition,
+    ResolvedBuild,
+    ResolvedImage,
+    SourceFile,
+)
+from tdxc.ir.verify import verify_resolved
+from tdxc.passes.debloat import DebloatImage
+from tdxc.passes.kernel_fragments import SOURCE_FOLDER, source_options
+from tdxc.passes.kernel_modules import KERNEL_FEATURES
+from tdxc.passes.kernel_source import config_text
+from tdxc.passes.resolve_kernel import ResolveKernel
+
+SHA = hashlib.sha256(b"linux").hexdigest()
+TARBALL = BuildSource(span=at(5), tarball="https://example.org/linux-6.13.12.tar.xz", sha256=SHA)
+
+
+def kernel(**fields: Any) -> Kernel:
+    return Kernel(span=at(5), **fields)
+
+
+def source_kernel(base: str = "debian/trixie", *, given: dict[str, Any] | None = None, **declarations: Any) -> Any:
+    image = resolve(resolved(base, kernel=kernel(**(given or {"version": "6.12"})), **declarations))
+    return image.kernel
+
+
+def resolve(image: ResolvedImage) -> ResolvedImage:
+    after, diagnostics = run(ResolveKernel(), image)
+    assert diagnostics == ()
+    assert verify_resolved(after) == ()
+    return after
+
+
+def build_of(**given: Any) -> ResolvedBuild:
+    (build,) = resolve(resolved(kernel=kernel(**given))).builds
+    return build
+
+
+def fault(base: str = "debian/trixie", **given: Any) -> Diagnostic:
+    (diagnostic,) = run(ResolveKernel(), resolved(base, kernel=kernel(**given)))[1]
+    assert diagnostic.fix
+    return diagnostic
+
+
+def options_of(image_kernel: Any) -> dict[str, str]:
+    return {option.name: option.value for option in (*image_kernel.base_options, *image_kernel.options)}
+
+
+# where the source comes from
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"version": "6.12"},
+        {"config_file": Blob.of_text("CONFIG_X=y\n")},
+        {"patches": (SourceFile(span=at(5), path="a.patch", content=Blob.of_text("")),)},
+        {"package": "linux-source-6.12"},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_the_package_of_the_bases_own_source_is_built(given: dict[str, Any]) -> None:
+    image = resolve(resolved(kernel=kernel(**given)))
+    assert image.kernel.source is KernelSource.SOURCE
+    assert (image.kernel.package, image.kernel.version) == ("linux-source-6.12", "6.12")
+    (build,) = image.builds
+    assert (build.name, build.language) == ("kernel", BuildLanguage.KERNEL)
+    assert "linux-source-6.12" in {package.name for package in build.packages}
+    assert not any(package.name.startswith("linux-") for package in image.packages)
+    assert build.fetch == ""
+    assert not build.network
+
+
+def test_bookworms_source_package_comes_with_its_suite() -> None:
+    image = resolve(resolved("debian/bookworm", kernel=kernel(version="6.12")))
+    assert [suite.name for suite in image.suites] == ["bookworm-backports"]
+    assert "linux-source-6.12/bookworm-backports" in {package.name for package in image.builds[0].packages}
+
+
+def test_a_version_that_the_base_has_not_is_refused_with_those_to_be_had_and_the_tarball() -> None:
+    diagnostic = fault("debian/bookworm", version="6.8")
+    assert (diagnostic.code, str(diagnostic.span)) == (Code.E_UNSUPPORTED, "recipe.py:5:1")
+    assert diagnostic.message == "debian/bookworm has no source package of Linux 6.8"
+    assert "6.12 (linux-source-6.12/bookworm-backports)" in diagnostic.notes[0].message
+    assert 'version="6.12"' in diagnostic.fix
+    assert 'source=tarball("https://…/linux-6.8.tar.xz", sha256="…")' in diagnostic.fix
+
+
+def test_a_tarball_is_fetched_and_verified_before_anything_is_built() -> None:
+    build = build_of(version="6.13.12", source=TARBALL)
+    assert {"curl", "ca-certificates"} <= {package.name for package in build.packages}
+    assert not any(package.name.startswith("linux-source") for package in build.packages)
+    assert TARBALL.tarball in build.fetch
+    assert SHA in build.fetch
+    assert "version=6.13.12" in build.compile
+    assert "linux.tarball" in build.compile
+
+
+def test_a_source_package_of_another_suite_can_be_named() -> None:
+    image = resolve(resolved(kernel=kernel(package="linux-source-7.3/trixie-backports")))
+    assert (image.kernel.package, image.kernel.version) == ("linux-source-7.3/trixie-backports", "7.3")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        ({"version": "six"}, Code.E_VALUE, "not the version of a kernel"),
+        ({"version": "6.12", "package": "linux-image-amd64"}, Code.E_CONFLICT, "a finished kernel"),
+        ({"version": "6.13", "package": "linux-source-6.12"}, Code.E_CONFLICT, "not what the package"),
+        ({"package": "linux-source-stable"}, Code.E_VALUE, "does not say which version"),
+        ({"source": TARBALL}, Code.E_VALUE, "needs its version"),
+        ({"source": TARBALL, "version": "6.13.12", "package": "linux-source-6.12"}, Code.E_CONFLICT, "both say"),
+        ({"source": TARBALL, "version": "6.1.5"}, Code.E_KCONFIG, "cannot make TDX quotes"),
+        ({"source": BuildSource(git="https://x.org/l", rev="v6.12"), "version": "6.12"}, Code.E_UNSUPPORTED, "tarball"),
+    ],
+)
+def test_what_cannot_be_is_refused(given: dict[str, Any], code: Code, words: str) -> None:
+    diagnostic = fault(**given)
+    assert diagnostic.code is code
+    assert words in diagnostic.message
+
+
+def test_alpine_has_nothing_to_build_a_kernel_in() -> None:
+    assert fault("alpine/3.20", version="6.12").code is Code.E_UNSUPPORTED
+
+
+# the configuration
+
+
+def test_the_kernel_is_monolithic_and_every_requirement_built_in() -> None:
+    made = source_kernel()
+    assert made.monolithic
+    values = options_of(made)
+    assert values["TDX_GUEST_DRIVER"] == values["TSM_REPORTS"] == values["VIRTIO_NET"] == "y"
+    assert values["MODULES"] == "n"
+    assert "m" not in values.values()
+    assert "STRICT_MODULE_RWX" not in values
+    assert all(option.cause and option.span.file for option in (*made.options, *made.base_options))
+
+
+def test_demands_and_defaults_never_speak_of_one_option_twice() -> None:
+    made = source_kernel(network=Network(span=at(3), firewall_rules=(FirewallRuleText(span=at(3), text="DROP all"),)))
+    names = [option.name for option in (*made.options, *made.base_options)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("declarations", "options"),
+    [
+        ({"output_targets": (OutputTarget(span=at(3), name="azure"),)}, ("HYPERV", "HYPERV_NET", "UDF_FS", "VFAT_FS")),
+        ({"output_targets": (OutputTarget(span=at(3), name="gcp"),)}, ("GVE", "BLK_DEV_NVME")),
+        ({"packages": (Package(span=at(3), name="cryptsetup-bin"),)}, ("DM_CRYPT", "CRYPTO_AES_NI_INTEL")),
+        ({"packages": (Package(span=at(3), name="podman"),)}, ("OVERLAY_FS", "FUSE_FS")),
+        ({"network": Network(span=at(3), vsock=True)}, ("VSOCKETS", "VIRTIO_VSOCKETS")),
+        ({"partitions": (Partition(span=at(3), mount_point="/data", fs="btrfs", size_bytes=1),)}, ("BTRFS_FS",)),
+    ],
+)
+def test_options_follow_from_what_the_image_uses(declarations: dict[str, Any], options: tuple[str, ...]) -> None:
+    plain, used = options_of(source_kernel()), options_of(source_kernel(**declarations))
+    for option in options:
+        assert used[option] == "y"
+        assert plain.get(option, "n") == "n"
+
+
+def test_the_recipe_overrides_a_default_but_not_a_requirement() -> None:
+    io_uring = KconfigOption(span=at(6), name="IO_URING", value="y")
+    made = source_kernel(given={"version": "6.12", "config": (io_uring,)})
+    assert options_of(made)["IO_URING"] == "y"
+    assert io_uring in made.options
+    diagnostic = fault(version="6.12", config=(KconfigOption(span=at(6), name="EFI_STUB", value="n"),))
+    assert diagnostic.code is Code.E_KCONFIG
+    assert "contradicts what the image needs" in diagnostic.message
+
+
+def test_a_module_is_refused_unless_the_recipe_turns_modules_on() -> None:
+    sound = KconfigOption(span=at(6), name="SND", value="m")
+    assert "asks for a module" in fault(version="6.12", config=(sound,)).message
+    modules = KconfigOption(span=at(6), name="MODULES", value="y")
+    made = source_kernel(given={"version": "6.12", "config": (modules, sound)})
+    assert not made.monolithic
+    assert options_of(made)["VIRTIO_NET"] == "m"
+    assert options_of(made)["STRICT_MODULE_RWX"] == "y"
+
+
+def test_fragments_of_the_recipe_count_like_its_options() -> None:
+    fragment = KconfigFragment(span=at(6), name="mine", text="CONFIG_TLS=y\n", source="mine.config")
+    made = source_kernel(given={"version": "6.12", "fragments": (fragment,)})
+    (option,) = [option for option in made.options if option.name == "TLS"]
+    assert str(option.span) == "mine.config:1:1"
+    assert [f.name for f in made.fragments if f.source] == ["60-mine"]
+
+
+def test_a_configuration_file_stands_in_place_of_our_defaults() -> None:
+    text = "CONFIG_64BIT=y\nCONFIG_MODULES=y\nCONFIG_EFI=y\nCONFIG_VIRTIO_NET=y\n# CONFIG_SOUND is not set\n"
+    made = source_kernel(given={"config_file": Blob.of_text(text), "config_name": "my.config"})
+    values = options_of(made)
+    assert values["SOUND"] == "n"
+    assert values["VIRTIO_NET"] == "y"
+    assert values["VIRTIO_BLK"] == "m"
+    assert "IO_URING" not in values
+    assert not made.monolithic
+    assert {str(o.span) for o in made.base_options if o.name == "SOUND"} == {"my.config:5:1"}
+
+
+def test_a_configuration_file_that_lacks_what_the_image_needs_is_refused_at_its_line() -> None:
+    blob = Blob.of_text("CONFIG_64BIT=y\n# CONFIG_EFI_STUB is not set\n")
+    diagnostic = fault(config_file=blob, config_name="my.config")
+    assert (diagnostic.code, str(diagnostic.span)) == (Code.E_KCONFIG, "my.config:2:1")
+
+
+# the build
+
+
+def test_the_build_gets_its_configuration_and_what_must_survive() -> None:
+    image = resolve(resolved(kernel=kernel(version="6.12", config=(KconfigOption(name="TLS", value="y", span=at(6)),))))
+    (build,) = image.builds
+    files = {file.path: file.content.data.decode() for file in build.source.files}
+    assert files["config"] == config_text(image.kernel)
+    assert "\nCONFIG_TLS=y\n" in files["config"]
+    rows = [line.split("\t") for line in files["requirements"].splitlines()]
+    assert ["asked", "TLS", "y", "the recipe asks for it"] in rows
+    assert {row[0] for row in rows} == {"asked", "default"}
+    assert [row[1] for row in rows] == sorted(options_of(image.kernel))
+    assert all(len(row) == 4 and row[3] for row in rows)
+    assert (build.artifacts[0].source, build.artifacts[0].dest) == ("out/modules", "/usr/lib/modules")
+
+
+def test_patches_keep_their_order_and_are_part_of_the_build() -> None:
+    patches = tuple(SourceFile(span=at(6), path=name, content=Blob.of_text(name)) for name in ("z.patch", "a.patch"))
+    paths = [file.path for file in build_of(version="6.12", patches=patches).source.files]
+    assert [path for path in paths if path.startswith("patches/")] == ["patches/01-z.patch", "patches/02-a.patch"]
+
+
+def test_nothing_of_the_build_host_enters_the_kernel() -> None:
+    environment = dict(build_of(version="6.12").environment)
+    assert {"KBUILD_BUILD_USER", "KBUILD_BUILD_HOST", "KBUILD_BUILD_VERSION", "LOCALVERSION"} <= set(environment)
+    values = options_of(source_kernel())
+    assert values["DEBUG_INFO_NONE"] == "y"
+    assert values["LOCALVERSION_AUTO"] == "n"
+
+
+def test_the_kernel_goes_into_the_uki_alone() -> None:
+    image = resolve(resolved(kernel=kernel(version="6.12")))
+    after, diagnostics = run(DebloatImage(), image)
+    assert diagnostics == ()
+    kept = {decision.name for decision in after.debloat.keep if decision.kind is DebloatKind.PATH}
+    assert not any(path.startswith("/usr/lib/modules") for path in kept)
+
+
+# our own fragments
+
+
+def test_every_fragment_belongs_to_a_feature_and_gives_a_reason_for_each_option() -> None:
+    assert {path.stem for path in SOURCE_FOLDER.glob("*.config")} <= {feature.name for feature in KERNEL_FEATURES}
+    for path in SOURCE_FOLDER.glob("*.config"):
+        options = source_options(path.stem)
+        assert options
+        for option in options:
+            assert option.cause, f"{path.name}: {option.name} has no comment above it"
+            assert not re.search(r"reason|comment above", option.cause), f"{path.name}: {option.name}"
+        assert len({option.name for option in options}) == len(options)
