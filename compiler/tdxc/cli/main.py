@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("build", "Compile a recipe and bake its image."),
     "cache": ("cache", "List, clean or explain the cache of source builds."),
     "run": ("run", "Boot a baked image in QEMU."),
+    "secrets": ("secrets", "Hand secrets to a guest that has proven what it is."),
     "measure": ("measure", "Predict the registers that an image will show."),
     "verify": ("verify", "Check an event log or quote against a manifest."),
     "diff": ("diff", "Say what changes between two recipes, revisions or trees."),

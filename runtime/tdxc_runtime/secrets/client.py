@@ -1,0 +1,174 @@
+"""The client of a guest's secrets server: HTTP/1.1 with JSON, over TLS whose key the guest's quote vouches for.
+
+The guest's certificate is signed by nobody. It is believed because the quote binds its key: each connection must show
+the same key, so that nobody can step between the proof and the secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+from tdxc.diagnostics import Code, DiagnosticError, Note
+
+_ANSWER_LIMIT_BYTES = 1 << 20
+_STATUS_OK = 200
+_UNAVAILABLE = 503
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What the guest said: HTTP's status and the JSON object of the body."""
+
+    status: int
+    data: Mapping[str, Any]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the request was carried out."""
+        return self.status == _STATUS_OK
+
+    @property
+    def has_no_quote(self) -> bool:
+        """Whether the guest has nothing that makes quotes."""
+        return self.status == _UNAVAILABLE and self.error_code == "no_quote"
+
+    @property
+    def error_code(self) -> str:
+        """The word for what went wrong; empty when nothing did."""
+        error = self.data.get("error")
+        return str(error.get("code", "")) if isinstance(error, dict) else ""
+
+    def refusal(self, what: str) -> DiagnosticError:
+        """A refusal as a diagnostic; the guest's words hold no value of a secret, and neither does this."""
+        error = self.data.get("error")
+        error = error if isinstance(error, dict) else {}
+        faults = [fault for fault in error.get("faults", []) if isinstance(fault, dict)]
+        notes = tuple(Note(message=f"{_line(f.get('secret', ''))}: {_line(f.get('message', ''))}") for f in faults)
+        message = f"the guest refuses {what}: {_line(error.get('message', f'status {self.status}'))}"
+        return DiagnosticError.of(Code.E_VALUE, message, notes=notes, fix=_FIXES.get(self.error_code, ""))
+
+
+_FIXES = {
+    "token": "give the one-time token by --token-file; it is spent once a post has been accepted",
+    "rate": "wait a minute",
+    "already": "a secret is taken once in each boot: leave out those that have come",
+    "size": "send less, or raise max_body_bytes= of SecretDelivery",
+    "invalid": "correct what the notes name; nothing of this post was kept",
+}
+
+
+@attrs.frozen(kw_only=True)
+class GuestConnection:
+    """A guest at ``host`` and ``port``. ``spki_sha256`` is of its certificate's key, 32 zero bytes without TLS."""
+
+    host: str
+    port: int
+    tls: bool
+    timeout_s: float
+    spki_sha256: bytes
+
+    def status(self) -> Answer:
+        """Which secrets it waits for."""
+        return self._request("GET", "/v1/status")
+
+    def quote(self, nonce: bytes) -> Answer:
+        """A quote over ``nonce`` (32 bytes) and the key of this connection."""
+        return self._request("GET", f"/v1/quote?nonce={nonce.hex()}")
+
+    def post(self, secrets: Mapping[str, Any], token: str = "") -> Answer:
+        """Hand the secrets over; all are taken, or none."""
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        return self._request("POST", "/v1/secrets", json.dumps({"secrets": secrets}).encode(), headers)
+
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        with _opened(self.host, self.port, self.tls, self.timeout_s) as connection:
+            if _key_of(connection) != self.spki_sha256:
+                raise DiagnosticError.of(
+                    Code.E_VERIFY,
+                    f"{self.host}:{self.port} shows another key than a moment ago: nothing was sent",
+                    fix="somebody may stand between; look into the network, then try again",
+                )
+            connection.request(method, path, body, dict(headers or {}))
+            return _read(connection.getresponse())
+
+
+def connect(host: str, port: int, *, tls: bool = True, timeout_s: float = 20.0) -> GuestConnection:
+    """Look at the guest's key; raises E_BACKEND_UNAVAILABLE when nobody answers."""
+    with _opened(host, port, tls, timeout_s) as connection:
+        return GuestConnection(host=host, port=port, tls=tls, timeout_s=timeout_s, spki_sha256=_key_of(connection))
+
+
+@contextlib.contextmanager
+def _opened(host: str, port: int, tls: bool, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=timeout_s, context=_context())
+        if tls
+        else http.client.HTTPConnection(host, port, timeout=timeout_s)
+    )
+    try:
+        connection.connect()
+        yield connection
+    except (OSError, http.client.HTTPException) as fault:
+        what = "TLS" if tls else "HTTP"
+        raise DiagnosticError.of(
+            Code.E_BACKEND_UNAVAILABLE,
+            f"{host}:{port} does not answer in {what}: {str(fault) or type(fault).__name__}",
+            fix="the guest listens once its boot steps are done and until all secrets have come; its console says when",
+        ) from fault
+    finally:
+        connection.close()
+
+
+def _context() -> ssl.SSLContext:
+    """TLS without a certificate authority: the quote says whose key it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _key_of(connection: http.client.HTTPConnection) -> bytes:
+    """SHA-256 of the DER SubjectPublicKeyInfo of the peer's certificate."""
+    sock = connection.sock
+    if not isinstance(sock, ssl.SSLSocket):
+        return bytes(32)
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    certificate = sock.getpeercert(binary_form=True)
+    if not certificate:
+        raise DiagnosticError.of(Code.E_VERIFY, "the guest shows no certificate")
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except ValueError as fault:
+        raise DiagnosticError.of(Code.E_VERIFY, f"the guest's certificate cannot be read: {fault}") from fault
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+def _read(response: http.client.HTTPResponse) -> Answer:
+    """The answer; raises E_VERIFY for one that is not of this protocol."""
+    body = response.read(_ANSWER_LIMIT_BYTES + 1)
+    try:
+        data = json.loads(body) if len(body) <= _ANSWER_LIMIT_BYTES else None
+    except ValueError:
+        data = None
+    if not isinstance(data, dict) or data.get("version") != 1:
+        raise DiagnosticError.of(
+            Code.E_VERIFY, f"what answers there is no secrets server of a guest (HTTP status {response.status})"
+        )
+    return Answer(status=response.status, data=data)
+
+
+def _line(value: object) -> str:
+    """Text of the other side for our terminal: one line, nothing that moves a cursor."""
+    return "".join(ch if ch.isprintable() else " " for ch in str(value))[:400]

@@ -1,0 +1,263 @@
+"""``tdxc secrets`` against a server that speaks the guest's protocol: nothing leaves before the proof holds."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import functools
+import hashlib
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
+from support import quote_pki as pki
+from support.commands import Outcome, invoke
+from tdxc_runtime.measure.quotes import verify_quote
+from tdxc_runtime.secrets import proof
+
+VALUE = "tok_0123456789-not-to-be-seen"
+
+
+@attrs.define
+class Guest:
+    """What the server does, and what it was given."""
+
+    spki: bytes
+    port: int = 0
+    provider: str = "tdx_guest"
+    report_data: bytes | None = None
+    quote_status: int = 200
+    post_status: int = 200
+    answer: dict[str, Any] = attrs.field(factory=dict)
+    posts: list[tuple[dict[str, str], Any]] = attrs.field(factory=list)
+    raw: bytes | None = None
+    rtmr3: bytes = bytes(48)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    guest: Guest
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+    def say(self, status: int, data: dict[str, Any]) -> None:
+        body = self.guest.raw or json.dumps({"version": 1, **data}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        guest = self.guest
+        if self.path == "/v1/status":
+            self.say(200, {"state": "waiting", "secrets": [{"name": "api_token", "kind": "string", "required": True}]})
+            return
+        if guest.quote_status != 200:
+            self.say(guest.quote_status, {"error": {"code": "no_quote", "message": "no TDX here"}})
+            return
+        nonce = bytes.fromhex(self.path.partition("nonce=")[2])
+        data = guest.report_data or hashlib.sha512(b"tdx-guest secrets v1\n" + nonce + guest.spki).digest()
+        quote = pki.quote(td=pki.body(report_data=data, rtmrs=(*pki.body().rtmrs[:3], guest.rtmr3)))
+        self.say(200, {"provider": guest.provider, "quote": base64.b64encode(quote).decode()})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.guest.posts.append((dict(self.headers), body))
+        good = {"accepted": sorted(body["secrets"]), "missing": [], "state": "complete"}
+        self.say(self.guest.post_status, self.guest.answer or good)
+
+
+def certificate(folder: Path) -> tuple[Path, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tdx-guest")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(made.public_bytes(Encoding.PEM) + private)
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return path, hashlib.sha256(spki).digest()
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    """A guest with TLS; quotes are signed by the tests' own chain, which is believed here."""
+    pem, spki = certificate(tmp_path)
+    known = functools.partial(verify_quote, root_key=pki.world().root.point)
+    monkeypatch.setattr(proof, "verify_quote", lambda quote, **given: known(quote, **{**given, "at": pki.NOW}))
+    made = Guest(spki=spki)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"guest": made})) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        made.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "secrets.yaml"
+    path.write_text(f"api_token: {VALUE}\nport: 8080\nsettings: {{a: [1, true, null]}}\n")
+    path.chmod(0o600)
+    return path
+
+
+def send(guest: Guest, source: Path, *more: str | Path) -> Outcome:
+    outcome = invoke("secrets", "send", guest.host, "--from", source, *more)
+    assert VALUE not in outcome.out + outcome.err
+    return outcome
+
+
+def test_secrets_are_sent_once_the_quote_holds(guest: Guest, source: Path) -> None:
+    outcome = send(guest, source)
+    assert (outcome.status, outcome.out) == (0, "accepted: api_token, port, settings\nstate: complete\n"), outcome.err
+    assert "--manifest" in outcome.err
+    ((headers, body),) = guest.posts
+    assert body == {"secrets": {"api_token": VALUE, "port": 8080, "settings": {"a": [1, True, None]}}}
+    assert headers["Content-Type"] == "application/json"
+    assert "Authorization" not in headers
+
+
+def test_the_token_comes_from_a_file(guest: Guest, source: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("one-time\n")
+    token.chmod(0o600)
+    assert send(guest, source, "--token-file", token).status == 0
+    assert guest.posts[0][0]["Authorization"] == "Bearer one-time"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest that knows one register, which no event extends."""
+    states = {"rtmr3": {"state": "predicted", "covered": True}}
+    data = {"schema_version": 1, "platform": "qemu", "rtmr3": "00" * 48, "events": [], "registers": states}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_the_quote_is_held_against_the_manifest(guest: Guest, source: Path, manifest: Path) -> None:
+    outcome = send(guest, source, "--manifest", manifest, "--format", "json")
+    assert outcome.status == 0, outcome.err
+    assert (outcome.data()["proven"], outcome.data()["compared"]) == (True, True)
+    guest.rtmr3 = b"\x13" * 48
+    outcome = send(guest, source, "--manifest", manifest)
+    assert outcome.status == 4
+    assert "nothing was sent" in outcome.err
+    assert "rtmr3 matches the manifest" in outcome.err
+    assert len(guest.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"report_data": bytes(64)}, "not made for this connection"),
+        ({"spki": bytes(32)}, "not made for this connection"),
+        ({"provider": "fake"}, "makes its quotes up"),
+        ({"provider": "other\x1b[2J"}, "not known"),
+        ({"quote_status": 503}, "cannot prove what it is"),
+        ({"raw": b'{"version": 2}'}, "no secrets server"),
+        ({"raw": b"<html>"}, "no secrets server"),
+    ],
+)
+def test_nothing_is_sent_to_what_proves_nothing(guest: Guest, source: Path, change: dict[str, Any], words: str) -> None:
+    for name, value in change.items():
+        setattr(guest, name, value)
+    outcome = send(guest, source)
+    assert outcome.status == 4
+    assert words in outcome.err
+    assert "\x1b[2J" not in outcome.err
+    assert guest.posts == []
+
+
+def test_a_quote_that_nobody_vouches_for_is_refused(
+    guest: Guest, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "verify_quote", verify_quote)
+    outcome = send(guest, source)
+    assert outcome.status == 4
+    assert "certificate chain" in outcome.err
+    assert guest.posts == []
+
+
+def test_without_a_quote_only_when_asked(guest: Guest, source: Path, manifest: Path) -> None:
+    guest.quote_status = 503
+    outcome = send(guest, source, "--without-quote", "--format", "json")
+    assert (outcome.status, outcome.data()["proven"]) == (0, False)
+    assert send(guest, source, "--without-quote", "--manifest", manifest).status == 2
+
+
+def test_the_guests_reasons_are_shown(guest: Guest, source: Path) -> None:
+    faults = [{"secret": "api_token", "rule": "pattern", "message": "does not match ^tok_"}]
+    guest.post_status = 422
+    guest.answer = {"error": {"code": "invalid", "message": "1 fault", "faults": faults}}
+    outcome = send(guest, source)
+    assert outcome.status == 1
+    assert "error[E_VALUE]: the guest refuses the secrets: 1 fault" in outcome.err
+    assert "note: api_token: does not match ^tok_" in outcome.err
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o620])
+def test_files_that_others_can_read_are_refused(guest: Guest, source: Path, mode: int) -> None:
+    source.chmod(mode)
+    outcome = send(guest, source)
+    assert outcome.status == 1
+    assert "error[E_SECRET]" in outcome.err
+    assert f"fix: chmod 600 {source}" in outcome.err
+    assert guest.posts == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"- {VALUE}\n", f"api_token: [{VALUE}\n", f"a: {VALUE}\na: {VALUE}\n", f"a: &x {VALUE}\nb: !!y {VALUE}\n", VALUE],
+)
+def test_a_bad_file_is_told_of_without_its_content(guest: Guest, source: Path, text: str) -> None:
+    source.write_text(text)
+    outcome = send(guest, source)
+    assert outcome.status == 1
+    assert "secrets.yaml" in outcome.err
+    assert guest.posts == []
+
+
+def test_status_says_what_the_guest_waits_for(guest: Guest) -> None:
+    outcome = invoke("secrets", "status", guest.host)
+    assert (outcome.status, outcome.out) == (0, "api_token  string  required\nstate: waiting\n")
+
+
+@pytest.mark.parametrize("host", ["", ":80", "a:0", "a:65536", "a:b", "[::1"])
+def test_bad_addresses_are_usage(source: Path, host: str) -> None:
+    assert invoke("secrets", "send", host, "--from", source).status == 2
+
+
+def test_who_does_not_answer_is_told(source: Path) -> None:
+    outcome = invoke("secrets", "send", "127.0.0.1:1", "--from", source)
+    assert outcome.status == 3
+    assert "127.0.0.1:1 does not answer in TLS" in outcome.err
