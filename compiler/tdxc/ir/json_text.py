@@ -10,6 +10,8 @@ import json
 from json.encoder import encode_basestring as _quoted
 from typing import Any
 
+_WORDS = {None: "null", True: "true", False: "false"}
+
 
 def json_text(data: Any, *, sort_keys: bool = False) -> str:
     """``data`` of dicts with text keys, lists, tuples and scalars; raises TypeError and ValueError as json does."""
@@ -20,6 +22,8 @@ def _value(value: Any, line: str, sort_keys: bool) -> str:
     """``line`` is a line break and the indentation of the value itself."""
     if isinstance(value, str):
         return _quoted(value)
+    if value is None or value is True or value is False:
+        return _WORDS[value]
     if isinstance(value, dict) and value:
         keys = sorted(value) if sort_keys else value
         return _lines("{", [f"{_quoted(key)}: {_value(value[key], line + ' ', sort_keys)}" for key in keys], "}", line)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from tdxc import records
+from tdxc.diagnostics import SourceSpan
 from tdxc.ir import (
     BuildLanguage,
     Debloat,
@@ -68,24 +69,28 @@ class DebloatImage:
             cause="debloat: on by default" if authored.enabled is None else "",
             enabled=True,
             keep=_sorted_keeps(_keeps(image)),
-            remove=tuple(sorted(_removals(image), key=lambda decision: (decision.kind.value, decision.name))),
+            remove=_removals(image.span, image.init),
         )
         return records.evolve(image, debloat=decided)
 
 
-def _removals(image: ResolvedImage) -> Iterator[RemoveDecision]:
-    rules = (*COMMON_REMOVALS, *(SYSTEMD_REMOVALS if image.init == "systemd" else ()))
-    for rule in rules:
-        for name in rule.names:
-            cause = f"debloat rule: {rule.reason}"
-            yield RemoveDecision(span=image.span, cause=cause, kind=rule.kind, name=name, reason=rule.reason)
+@functools.cache
+def _removals(span: SourceSpan, init: str) -> tuple[RemoveDecision, ...]:
+    """Sorted; all variants of an image remove the same, and what any of them keeps stays in it."""
+    rules = (*COMMON_REMOVALS, *(SYSTEMD_REMOVALS if init == "systemd" else ()))
+    found = [
+        RemoveDecision(span=span, cause=f"debloat rule: {rule.reason}", kind=rule.kind, name=name, reason=rule.reason)
+        for rule in rules
+        for name in rule.names
+    ]
+    return tuple(sorted(found, key=lambda decision: (decision.kind, decision.name)))
 
 
 def _sorted_keeps(decisions: Iterator[KeepDecision]) -> tuple[KeepDecision, ...]:
     """Unique by kind and name, the first reason kept, sorted."""
     first: dict[tuple[str, str], KeepDecision] = {}
     for decision in decisions:
-        first.setdefault((decision.kind.value, decision.name), decision)
+        first.setdefault((decision.kind, decision.name), decision)
     return tuple(first[key] for key in sorted(first))
 
 
