@@ -2,8 +2,8 @@
 
 A bake leaves three kinds of file beside the artifacts: ``image.json`` (recipe digest, seed, profiles, targets, units,
 source builds), ``origins.json`` (which line of the recipe set what the registers commit to) and
-``measurement-PLATFORM.json`` for each target. Only ``origins.json`` and the manifests name lines of the recipe, so that a recipe and its twin in the other
-form still leave equal artifacts.
+``measurement-PLATFORM.json`` for each target. Only ``origins.json`` and the manifests name lines of the recipe, so that
+a recipe and its twin in the other form still leave equal artifacts.
 """
 
 from __future__ import annotations
