@@ -23,7 +23,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.command("secrets")
 @click.argument("action", metavar="ACTION", type=click.Choice(ACTIONS))
-@click.argument("host", metavar="HOST[:PORT]")
+@click.argument("host", metavar="HOST")
 @click.option("--from", "source", metavar="FILE", type=_FILE, help="YAML: names of secrets and their values.")
 @click.option("--token-file", metavar="FILE", type=_FILE, help="The one-time token that the guest asks for.")
 @click.option("--manifest", "manifest_file", metavar="FILE", type=_FILE,
@@ -38,9 +38,9 @@ def command(
 ) -> None:  # fmt: skip
     """Send the secrets of a YAML file to the guest at HOST, or say which ones it waits for.
 
-    ACTION is `send` or `status`. Before anything is sent, the guest must give a TD quote for this very connection; with
-    --manifest the image that runs there must be the one that was measured. Secrets are never arguments: the file that
-    holds them must be readable for its owner alone.
+    ACTION is `send` or `status`; HOST may end in `:PORT`. Before anything is sent, the guest must give a TD quote for
+    this very connection; with --manifest the image that runs there must be the one that was measured. Secrets are never
+    arguments: the file that holds them must be readable for its owner alone.
     """
     from tdxc_runtime.secrets import connect
 
