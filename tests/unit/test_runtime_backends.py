@@ -22,9 +22,10 @@ from tdxc_runtime.backends import (
 from tdxc_runtime.backends.base import RECORD_NAME, artifact_kind, collect_artifacts, record_text
 from tdxc_runtime.backends.engine import check_output, check_tree, publish
 from tdxc_runtime.backends.lima import LimaMkosi, copy_argv, gibibytes, instance_status, shell_argv
-from tdxc_runtime.backends.mkosi_tool import INSIDE, BakeFolders, version_tuple
+from tdxc_runtime.backends.mkosi_tool import INSIDE, BakeFolders, HostMkosi, version_tuple
 from tdxc_runtime.backends.nix import SHELL_FOLDER, develop_argv, version_in
 from tdxc_runtime.backends.package_sources import SOURCES_PATH, cached_suites, read_summary, write_sandbox_tree
+from tdxc_runtime.process import Bind
 from tdxc_runtime.toolsroot.apt_sources import MIRROR_VARIABLE, os_release
 
 FOLDERS = BakeFolders(tree=Path("/t r"), scratch=Path("/s"), packages=Path("/c/packages"), build=Path("/c/build"))
@@ -64,6 +65,23 @@ def _summary(**changes: object) -> bytes:
 )
 def test_kinds_go_by_name(name: str, kind: ArtifactKind) -> None:
     assert artifact_kind(name) is kind
+
+
+def test_a_tool_of_the_host_sees_our_folders_over_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TDXVM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "apt").mkdir()
+    (tmp_path / "apt/ours").write_text("ours")
+    binds = [
+        Bind(source=tmp_path / "apt", target=Path("/etc/apt")),
+        Bind(source=tmp_path / "apt", target=Path("/tdxvm/apt"), writable=True),
+    ]
+    argv = ["sh", "-c", "ls /etc/apt; cat /tdxvm/apt/ours; touch /tdxvm/apt/new; touch /etc/apt/refused"]
+    completed = HostMkosi(version="25.3").run_beside(argv, binds)
+    assert completed is not None
+    assert (completed.status, completed.stdout) == (1, b"ours\nours")
+    assert sorted(path.name for path in (tmp_path / "apt").iterdir()) == ["new", "ours"]
+    assert HostMkosi(version="25.3", prefix=("nix", "develop")).run_beside(argv, binds) is None
+    assert LimaMkosi(instance="tdxvm", version="25.3").run_beside(argv, binds) is None
 
 
 def test_targets_have_kinds_and_others_are_refused() -> None:

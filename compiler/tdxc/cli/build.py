@@ -88,11 +88,15 @@ def _print_json(result: BakeResult) -> None:
         }
         for artifact in result.artifacts
     ]
+    builds = [
+        {"name": build.name, "key": build.key or None, "network": build.network} for build in result.output.builds
+    ]
     summary = {
         "image": result.image,
         "profiles": result.profiles,
         "recipe_digest": f"sha256:{result.recipe_digest}",
         "artifacts": artifacts,
+        "builds": builds,
         "log": str(result.log),
     }
     click.echo(json.dumps(summary, indent=2, ensure_ascii=False))

@@ -137,7 +137,8 @@ def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except OSError as fault:
-        if fault.errno != errno.EXDEV:
+        # another disk, or a file of another user (fs.protected_hardlinks of proc_sys_fs(5))
+        if fault.errno not in {errno.EXDEV, errno.EPERM}:
             raise
         shutil.copy2(source, target)
 
@@ -198,6 +199,7 @@ def _options(architecture: str) -> list[str]:
         "Acquire::AllowReleaseInfoChange": "true",
         "Acquire::Check-Valid-Until": "false",
         "Acquire::ForceHash": "SHA256",
+        "Acquire::Languages": "none",
         "Dir::Cache": _INSIDE / "cache/apt",
         "Dir::Log": _INSIDE / "log",
         "Dir::State": _INSIDE / "lib/apt",
