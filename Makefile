@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+GO := $(abspath $(BIN))/go
 # a line for each part of the tests, so that a log shows what came when
 say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)" $(1)
 
@@ -20,10 +21,13 @@ check: setup  ## types and style
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks examples
+	cd runtime/guest && test -z "$$($$($(GO) env GOROOT)/bin/gofmt -l . | tee /dev/stderr)" && $(GO) vet ./...
 
 unit: setup  ## what needs neither root nor the network
 	$(call say,"unit tests (also properties and goldens)")
 	$(BIN)/pytest -q -m "not integration and not kernel" -n auto --durations=10
+	$(call say,"unit tests of the program inside of the guest")
+	cd runtime/guest && $(GO) test ./...
 
 integration: setup  ## real mkosi, real systemd, real boots
 	$(call say,"integration tests (real bakes and boots)")

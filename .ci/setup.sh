@@ -26,6 +26,8 @@ if [ -n "$group" ]; then # what the tests hold ours against
     want 'command -v ip' iproute2
     want 'command -v systemd-escape && command -v systemd-sysusers' systemd
     want 'command -v tpm2_eventlog' tpm2-tools
+    want 'command -v swtpm' swtpm
+    want 'command -v cryptsetup' cryptsetup-bin
     if [ -d ../shared/vectors ]; then want 'command -v go' golang-go; fi
 fi
 
