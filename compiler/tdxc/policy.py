@@ -62,26 +62,22 @@ def _development(image: ResolvedImage) -> Iterator[Diagnostic]:
 def _mutable(image: ResolvedImage) -> Iterator[Diagnostic]:
     """References whose content can change under the same name."""
     rule = image.policy.mutable_ref_policy
-    if rule is MutableRefPolicy.ALLOW:
+    said = image.policy.span != image.span
+    if rule is MutableRefPolicy.ALLOW and said:
         return
-    for node, what, fix in _mutable_references(image):
+    # Without a policy, a changing mirror is what everybody has; a branch is what somebody wrote down.
+    packages = _mutable_packages(image) if said else ()
+    for node, what, fix in (*packages, *_mutable_builds(image)):
         if rule is MutableRefPolicy.ERROR:
             yield _violation(image.policy, "mutable_ref_policy='error'", what, node, fix)
         else:
             yield Diagnostic(code=Code.W_MUTABLE_REF, message=what, span=node.span, fix=fix)
 
 
-def _mutable_references(image: ResolvedImage) -> Iterator[tuple[Node, str, str]]:
+def _mutable_packages(image: ResolvedImage) -> Iterator[tuple[Node, str, str]]:
     if not image.snapshot:
         where = f"mirror '{image.mirror}'" if image.mirror else "the distribution's mirror"
         yield image, f"packages come from {where}, which changes from day to day", "set snapshot= to a point in time"
-    for build in image.builds:
-        if build.source.git and not _COMMIT.fullmatch(build.source.rev):
-            what = f"build '{build.name}' is made of '{build.source.rev}' of {build.source.git}, which can change"
-            yield build, what, f"write the full commit that `git ls-remote {build.source.git}` shows: rev=…"
-        if build.network:
-            what = f"build '{build.name}' has the network while it compiles, and what it fetches can change"
-            yield build, what, "leave network=True out, and fetch by a lock file"
     for repository in image.repositories:
         yield (
             repository,
@@ -98,6 +94,16 @@ def _networked(image: ResolvedImage) -> Iterator[Diagnostic]:
         if build.network:
             what = f"build '{build.name}' has the network while it compiles"
             yield _violation(image.policy, "network_mode='offline'", what, build, "leave network=True out")
+
+
+def _mutable_builds(image: ResolvedImage) -> Iterator[tuple[Node, str, str]]:
+    for build in image.builds:
+        if build.source.git and not _COMMIT.fullmatch(build.source.rev):
+            what = f"build '{build.name}' is made of '{build.source.rev}' of {build.source.git}, which can change"
+            yield build, what, f"write the full commit that `git ls-remote {build.source.git}` shows: rev=…"
+        if build.network:
+            what = f"build '{build.name}' has the network while it compiles, and what it fetches can change"
+            yield build, what, "leave network=True out, and fetch by a lock file"
 
 
 def _unverified(image: ResolvedImage) -> Iterator[Diagnostic]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import attrs
 import pytest
-from support.builds import local_source, resolved_build
+from support.builds import authored_build, local_source, resolved_build
 from support.mkosi_summary import SUITES, Summary, summarise, tools_root
 from support.resolved_images import SEED, SPAN, resolved_image
 from tdxc.driver import compile_image, load_recipe
 from tdxc.ir import (
     Artifact,
     Blob,
+    BuildLanguage,
     CompiledImage,
     Directory,
     EfiStub,
@@ -27,8 +28,11 @@ from tdxc.ir import (
     ResolvedImage,
     Script,
     ScriptPhase,
+    SourceFile,
     Suite,
+    Toolchain,
 )
+from tdxc.passes.builds import lower_build
 from tdxc_emitters import emit_image
 from tdxc_emitters.mkosi.partitions import command_line
 from tdxc_runtime.process import Bind
@@ -84,6 +88,37 @@ def cloud_variant(image: ResolvedImage) -> ResolvedImage:
     )
 
 
+def all_builds() -> ResolvedImage:
+    """A build of each language, and of each kind of source, toolchain and step."""
+    made = (Artifact(span=SPAN, source="", dest="/usr/bin/tool"),)
+    remote = [
+        local_source(git="https://example.org/x", rev="main", subdir="a b"),
+        local_source(tarball="https://example.org/x.tar.xz", sha256="0" * 64),
+    ]
+    pinned = Toolchain(span=SPAN, version="1.2", url="https://example.org/t.tar.gz", sha256="1" * 64)
+    patch = SourceFile(span=SPAN, path="01-x.patch", content=Blob.of(b""))
+    authored = [
+        authored_build(
+            language,
+            name=f"{language.value}-{number}",
+            source=source,
+            toolchain=pinned,
+            artifacts=made,
+            package="x",
+            system="cmake" if language is BuildLanguage.C else "self-contained",
+            patches=(patch,),
+            test="true",
+            network=number == 1,
+            environment=(("A", "b c"),),
+            cgo=True,
+        )
+        for number, source in enumerate(remote)
+        for language in (BuildLanguage.GO, BuildLanguage.RUST, BuildLanguage.DOTNET, BuildLanguage.C)
+    ]
+    image = resolved_image()
+    return attrs.evolve(image, builds=tuple(lower_build(image.base, build) for build in authored))
+
+
 def names(packages: tuple[Package, ...]) -> list[str]:
     return sorted(package.name for package in packages)
 
@@ -107,7 +142,7 @@ def test_summary_equals_the_image(suite: str) -> None:
     assert (found["ImageId"], found["Distribution"], found["Release"]) == ("node", "debian", "trixie")
     assert found["WithNetwork"] is False
     assert not found["Profiles"]
-    assert summary.paths("ExtraTrees") == ["mkosi.output/build-tool.tar", "mkosi.extra"]
+    assert summary.paths("ExtraTrees") == ["mkosi.extra", "mkosi.output/build-tool.tar"]
     assert summary.image["Dependencies"] == ["build-tool"]
     assert list(summary.builds) == ["build-tool"]
     assert summary.builds["build-tool"]["BuildPackages"] == ["make"]
@@ -127,7 +162,7 @@ def test_profile_lies_over_the_base(suite: str) -> None:
     assert summary.image["Profiles"] == ["cloud"]
     assert sorted(summary.image["Packages"]) == names(variant.packages)
     assert " ".join(summary.image["KernelCommandLine"]) == variant.kernel.cmdline_text
-    trees = ["mkosi.output/build-tool.tar", "mkosi.extra", "mkosi.profiles/cloud/mkosi.extra"]
+    trees = ["mkosi.extra", "mkosi.output/build-tool.tar", "mkosi.profiles/cloud/mkosi.extra"]
     assert summary.paths("ExtraTrees") == trees
     assert "mkosi.profiles/cloud/scripts/21-postinst-more.sh" in summary.paths("PostInstallationScripts")
 
@@ -191,7 +226,7 @@ def test_every_script_passes_shellcheck(tmp_path: Path) -> None:
     alpine = resolved_image("alpine/3.20", mirror="http://mirror.example/alpine")
     suites = resolved_image(suites=(Suite(span=SPAN, name="sid"),), snapshot="20251113T083151Z")
     texts: dict[str, bytes] = {}
-    for number, root in enumerate((image, alpine, suites)):
+    for number, root in enumerate((image, alpine, suites, all_builds())):
         variants = (cloud_variant(root),) if root is image else ()
         tree = emit_image(CompiledImage(span=SPAN, image=root, variants=variants))
         texts |= {

@@ -32,7 +32,7 @@ class Summary:
 
     image: dict[str, Any]
     complaints: tuple[str, ...]
-    builds: dict[str, dict[str, Any]] = {}  # noqa: RUF012 - an attrs field with a default
+    builds: dict[str, dict[str, Any]] = attrs.field(factory=dict)
 
     def paths(self, setting: str) -> list[str]:
         """A list of paths, relative to the tree."""

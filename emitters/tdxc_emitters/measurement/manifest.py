@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from tdxc.ir import ResolvedImage
+from tdxc.ir import ResolvedBuild, ResolvedImage
 from tdxc.ir.marks import development_reasons
 
 from tdxc_emitters.measurement.events import Row, cmdline_text, event_rows, stub_rules
@@ -59,6 +59,7 @@ def inputs(image: ResolvedImage) -> dict[str, object]:
         "stub": _stub(image) | ({"rules": rules.version} if rules else {}),
         "packages": [package.name for package in image.packages],
         "packages_from": _packages_from(image),
+        **({"builds": [_build(build) for build in image.builds]} if image.builds else {}),
         "development": list(development_reasons(image)),
     }
 
@@ -75,6 +76,24 @@ def _packages_from(image: ResolvedImage) -> dict[str, object]:
         "snapshot": image.snapshot,
         "suites": [suite.name for suite in image.suites],
         "repositories": [repository.name for repository in image.repositories],
+    }
+
+
+def _build(build: ResolvedBuild) -> dict[str, object]:
+    """A program from source: what it is made of, and whether more than that could get in (``network``)."""
+    source = build.source
+    if source.git:
+        made_of = f"{source.git} at {source.rev}"
+    elif source.tarball:
+        made_of = f"{source.tarball} with SHA-256 {source.sha256}"
+    else:
+        made_of = "files of the recipe"
+    return {
+        "name": build.name,
+        "language": build.language.value,
+        "source": made_of,
+        "installs": [artifact.dest for artifact in build.artifacts],
+        "network": build.network,
     }
 
 

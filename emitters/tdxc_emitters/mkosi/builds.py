@@ -17,13 +17,24 @@ from collections.abc import Iterable, Iterator
 
 from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError, Note
-from tdxc.ir import Artifact, CompiledImage, Distribution, Node, Package, ResolvedBuild, ResolvedImage, SourceFile
+from tdxc.ir import (
+    Artifact,
+    CompiledImage,
+    Distribution,
+    File,
+    Node,
+    Package,
+    ResolvedBuild,
+    ResolvedImage,
+    SourceFile,
+    Symlink,
+)
 from tdxc.tree import Entry, FileTree, Origin, TreeFile
 
 from tdxc_emitters.mkosi.build_scripts import build_text, collect_text, fetch_text, pack_text
 from tdxc_emitters.mkosi.ini import render_settings
 from tdxc_emitters.mkosi.paths import image_path
-from tdxc_emitters.mkosi.project import MkosiSetting, Rule, origin_of
+from tdxc_emitters.mkosi.project import EXTRA, MkosiSetting, Rule, origin_of
 
 IMAGES = "mkosi.images"
 DECLARATION = ".tdxc/builds.json"
@@ -43,13 +54,20 @@ def build_settings(image: ResolvedImage, *, always: bool) -> tuple[MkosiSetting,
         return ()
     origin = _origin(image.builds[0], "built from source") if image.builds else Origin(span=image.span)
     names = tuple(subimage(build.name) for build in image.builds)
-    trees = tuple(f"%O/{name}.tar" for name in names)
+    trees = (*(f"%O/{name}.tar" for name in names), *((EXTRA,) if _overlaid(image) else ()))
     needed = MkosiSetting(
         section="Config", key="Dependencies", values=names, is_list=True, reset=not names, origin=origin
     )
     if not names:
         return (needed,)
     return (needed, MkosiSetting(section="Content", key="ExtraTrees", values=trees, is_list=True, origin=origin))
+
+
+def _overlaid(image: ResolvedImage) -> bool:
+    """Whether the recipe puts files into a folder that a build makes: mkosi has copied them by then, and does again."""
+    folders = tuple(f"{artifact.dest}/" for build in image.builds for artifact in build.artifacts)
+    nodes: tuple[File | Symlink, ...] = (*image.files, *image.symlinks)
+    return any(node.path.startswith(folders) for node in nodes)
 
 
 def build_trees(compiled: CompiledImage) -> FileTree:

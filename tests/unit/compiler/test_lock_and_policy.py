@@ -8,6 +8,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builds import local_source, resolved_build
 from support.commands import EXAMPLES
 from tdxc import driver, policy
 from tdxc.bake import baked_variant
@@ -90,6 +91,48 @@ def test_a_repository_without_a_key_has_no_integrity() -> None:
     found = policy.evaluate_compile(resolved(rules, repositories=bare))
     assert codes(found)[0][0] == "E_POLICY"
     assert "has no key" in found[0].message
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def with_build(rules: Policy | None, **changes: Any) -> ResolvedImage:
+    return attrs.evolve(resolved(rules, snapshot="20251113T083151Z"), builds=(resolved_build(**changes),))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"source": local_source(git="https://example.org/x", rev="main")}, "'main' of https://example.org/x"),
+        ({"source": local_source(git="https://example.org/x", rev=COMMIT[:12])}, COMMIT[:12]),
+        ({"network": True}, "has the network while it compiles"),
+    ],
+)
+def test_builds_that_can_change_are_mutable_and_unverified(changes: dict[str, Any], words: str) -> None:
+    warned = codes(policy.evaluate_compile(with_build(Policy(), **changes)))
+    assert [code for code, _ in warned] == ["W_MUTABLE_REF"]
+    assert words in warned[0][1]
+    rules = Policy(mutable_ref_policy=MutableRefPolicy.ERROR, require_integrity=True)
+    refused = codes(policy.evaluate_compile(with_build(rules, **changes)))
+    assert [code for code, _ in refused] == ["E_POLICY", "E_POLICY"]
+    assert codes(policy.evaluate_compile(with_build(None, **changes))) == warned
+    allowed = attrs.evolve(Policy(mutable_ref_policy=MutableRefPolicy.ALLOW), span=attrs.evolve(SPAN, line=2))
+    assert policy.evaluate_compile(with_build(allowed, **changes)) == ()
+
+
+def test_a_full_commit_and_a_lock_file_are_pinned() -> None:
+    rules = Policy(mutable_ref_policy=MutableRefPolicy.ERROR, require_integrity=True, network_mode=NetworkMode.OFFLINE)
+    source = local_source(git="https://example.org/x", rev=COMMIT)
+    assert policy.evaluate_compile(with_build(rules, source=source, fetch="go mod download")) == ()
+
+
+def test_an_offline_image_has_no_build_with_the_network() -> None:
+    rules = Policy(network_mode=NetworkMode.OFFLINE, mutable_ref_policy=MutableRefPolicy.ALLOW)
+    (found,) = policy.evaluate_compile(with_build(rules, network=True))
+    assert (found.code, found.message) == (
+        Code.E_POLICY,
+        "policy network_mode='offline': build 'tool' has the network while it compiles",
+    )
 
 
 def test_bakes_are_held_to_lock_and_network_mode() -> None:

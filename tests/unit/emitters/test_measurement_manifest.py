@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.builds import local_source, resolved_build
 from support.resolved_images import SPAN, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import CompiledImage, EfiStub, OutputTarget, Partition, Ssh
@@ -37,6 +38,16 @@ def test_engine_reads_it_and_writes_the_same(platform: str, reference: str) -> N
     written = manifest_to_json(manifest_from_json(found, name="manifest.json"))
     assert written == found
     assert written["pending"] == found["pending"]
+
+
+def test_builds_tell_their_sources_and_whether_they_had_the_network() -> None:
+    git = resolved_build(source=local_source(git="https://example.org/x", rev="main"), network=True)
+    found = data(builds=(resolved_build(name="own"), git))["inputs"]["builds"]
+    assert [(build["source"], build["network"]) for build in found] == [
+        ("files of the recipe", False),
+        ("https://example.org/x at main", True),
+    ]
+    assert "builds" not in data()["inputs"]
 
 
 def test_command_line_event_is_that_of_the_kernel() -> None:

@@ -13,7 +13,7 @@ import pytest
 from support.builds import authored_build, local_source, resolved_build, run_scripts
 from support.resolved_images import SPAN, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import Artifact, Blob, BuildSource, CompiledImage, Package, ResolvedImage, SourceFile, Toolchain
+from tdxc.ir import Artifact, Blob, BuildSource, CompiledImage, File, Package, ResolvedImage, SourceFile, Toolchain
 from tdxc.tree import FileTree
 from tdxc_emitters import emit_image
 from tdxc_emitters.mkosi.builds import declaration
@@ -242,6 +242,13 @@ def test_main_image_takes_the_artifacts_and_none_of_the_environment() -> None:
     assert "ExtraTrees=\n        %O/build-tool.tar\n" in conf
     assert "gcc" not in conf
     assert "BuildPackages=\n        gcc\n" in tree.text(f"{FOLDER}/mkosi.conf")
+
+
+def test_files_of_the_recipe_win_over_what_a_build_makes() -> None:
+    file = File(span=SPAN, path="/opt/node/config.json", content=Blob.of(b"{}"))
+    build = resolved_build(artifacts=(artifact("out", "/opt/node"),))
+    tree = emit_image(CompiledImage(span=SPAN, image=resolved_image(builds=(build,), files=(file,))))
+    assert "ExtraTrees=\n        %O/build-tool.tar\n        mkosi.extra\n" in tree.text("mkosi.conf")
 
 
 def test_nothing_in_a_builds_folder_names_the_image() -> None:

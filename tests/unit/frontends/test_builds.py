@@ -1,0 +1,218 @@
+"""``Build`` in both forms: what each argument becomes, and which ones are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tdx import Build, Image, artifact, git, tarball
+from tdx._load import load_recipe
+from tdx._session import recipe_session
+from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.ir import AuthoredImage
+from tdxc.ir import Build as BuildNode
+
+DIGEST = "ab" * 32
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/go.mod").write_text("module x\n")
+    (tmp_path / "fix.patch").write_text("--- a\n+++ b\n")
+    return tmp_path
+
+
+def frozen(folder: Path, make: Callable[[], Build]) -> BuildNode:
+    with recipe_session(folder):
+        image = Image("x")
+        image.build(make())
+        return image.freeze().layer.builds[0]
+
+
+def fault(folder: Path, make: Callable[[], Build]) -> tuple[Code, str, str]:
+    with pytest.raises(DiagnosticError) as caught:
+        frozen(folder, make)
+    (found,) = caught.value.diagnostics
+    return (found.code, found.message, found.fix)
+
+
+def from_yaml(folder: Path, text: str) -> AuthoredImage:
+    (folder / "recipe.yaml").write_text(f"name: x\nbuilds:\n{text}")
+    return load_recipe(str(folder / "recipe.yaml")).image
+
+
+PAIRS: list[tuple[str, Callable[[], Build], str]] = [
+    (
+        "go",
+        lambda: Build.go(
+            name="a",
+            src="./src/",
+            go_version="1.24",
+            output="/usr/local/bin/a",
+            package="./cmd/a",
+            tags=["x"],
+            ldflags="-X main.v=1",
+            cgo=True,
+            patches=["fix.patch"],
+            env={"A": "b"},
+            test="go test ./...",
+            network=True,
+            build_deps=["gcc"],
+        ),
+        """
+  - go:
+      name: a
+      src: ./src/
+      go_version: "1.24"
+      output: /usr/local/bin/a
+      package: ./cmd/a
+      tags: [x]
+      ldflags: -X main.v=1
+      cgo: true
+      patches: [fix.patch]
+      env: {A: b}
+      test: go test ./...
+      network: true
+      build_deps: [gcc]
+""",
+    ),
+    (
+        "rust",
+        lambda: Build.rust(
+            name="raiko",
+            src=git("https://example.org/raiko.git", rev=COMMIT, subdir="bin"),
+            toolchain=tarball("https://example.org/rust.tar.xz", sha256=DIGEST),
+            version="1.86.0-nightly",
+            features=["tdx", "sgx"],
+            package="host",
+            program="raiko-host",
+            output=artifact("/usr/local/bin/raiko", mode=0o750, owner="raiko", group="tdx"),
+            artifacts={"config": artifact("/etc/raiko", mode="0640")},
+        ),
+        f"""
+  - rust:
+      name: raiko
+      src: {{git: "https://example.org/raiko.git", rev: "{COMMIT}", subdir: bin}}
+      toolchain: {{tarball: "https://example.org/rust.tar.xz", sha256: {DIGEST}}}
+      version: 1.86.0-nightly
+      features: [tdx, sgx]
+      package: host
+      program: raiko-host
+      output: {{dest: /usr/local/bin/raiko, mode: 0o750, owner: raiko, group: tdx}}
+      artifacts:
+        config: {{dest: /etc/raiko, mode: "0640"}}
+""",
+    ),
+    (
+        "dotnet",
+        lambda: Build.dotnet(
+            name="n", src="src", sdk_version="10.0", project="src/N", output="/opt/n/", self_contained=False
+        ),
+        """
+  - dotnet: {name: n, src: src, sdk_version: "10.0", project: src/N, output: /opt/n/, self_contained: false}
+""",
+    ),
+    (
+        "c",
+        lambda: Build.c(
+            name="c",
+            src=tarball("https://example.org/c.tar.gz", sha256=DIGEST),
+            system="meson",
+            options=["-Da=b"],
+            version="13",
+            artifacts={"build/c": "/usr/bin/c"},
+        ),
+        f"""
+  - c:
+      name: c
+      src: {{tarball: "https://example.org/c.tar.gz", sha256: {DIGEST}}}
+      system: meson
+      options: [-Da=b]
+      version: "13"
+      artifacts: {{build/c: /usr/bin/c}}
+""",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "text"), [pair[1:] for pair in PAIRS], ids=[pair[0] for pair in PAIRS])
+def test_both_forms_are_one_build(folder: Path, make: Callable[[], Build], text: str) -> None:
+    assert from_yaml(folder, text).layer.builds == (frozen(folder, make),)
+
+
+def test_a_remote_source_with_its_toolchain(folder: Path) -> None:
+    build = frozen(folder, PAIRS[1][1])
+    assert (build.source.git, build.source.rev, build.source.subdir) == ("https://example.org/raiko.git", COMMIT, "bin")
+    assert (build.toolchain.url, build.toolchain.version) == ("https://example.org/rust.tar.xz", "1.86.0-nightly")
+    program, config = build.artifacts
+    assert (program.source, program.dest, program.mode) == ("", "/usr/local/bin/raiko", 0o750)
+    assert (program.owner, program.group, config.mode) == ("raiko", "tdx", 0o640)
+    assert build.program == "raiko-host"
+
+
+def test_a_folder_as_output_gets_the_program_or_is_the_publication(folder: Path) -> None:
+    go = frozen(folder, lambda: Build.go(name="a", src="src", output="/usr/bin/"))
+    assert go.artifacts[0].dest == "/usr/bin/a"
+    assert frozen(folder, PAIRS[2][1]).artifacts[0].dest == "/opt/n"
+
+
+def test_local_sources_and_patches_are_read(folder: Path) -> None:
+    build = frozen(folder, PAIRS[0][1])
+    assert [file.path for file in build.source.files] == ["go.mod"]
+    assert [(patch.path, patch.content.data) for patch in build.patches] == [("01-fix.patch", b"--- a\n+++ b\n")]
+
+
+def _go(**changes: Any) -> Build:
+    return Build.go(**{"name": "a", "src": "src", "output": "/usr/bin/a", **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"name": ""}, Code.E_VALUE, "not a name"),
+        ({"name": "a.conf"}, Code.E_VALUE, "not a name"),
+        ({"name": "a b"}, Code.E_VALUE, "not a name"),
+        ({"src": {"git": "https://example.org/x"}}, Code.E_VALUE, "neither git with a rev"),
+        ({"src": {"git": "https://u:p@example.org/x", "rev": "main"}}, Code.E_SECRET, "user name or password"),
+        ({"src": {"git": "https://example.org/x", "rev": "-upload-pack=x"}}, Code.E_VALUE, "not a commit"),
+        ({"src": {"git": "https://example.org/x", "rev": "a", "sub": "b"}}, Code.E_KEY, "unknown key 'sub'"),
+        ({"src": {"tarball": "https://example.org/x", "sha256": "12"}}, Code.E_VALUE, "not a SHA-256"),
+        ({"src": "missing"}, Code.E_PATH, "does not exist"),
+        ({"toolchain": {"git": "https://example.org/x", "rev": "a"}}, Code.E_VALUE, "not a tarball"),
+        ({"output": "usr/bin/a"}, Code.E_PATH, "not an absolute path"),
+        ({"output": {"mode": 0o755}}, Code.E_VALUE, "has no dest"),
+        ({"output": {"dest": "/a", "mode": 755}}, Code.E_VALUE, "decimal"),
+        ({"artifacts": {"../x": "/a"}}, Code.E_PATH, "not a path inside"),
+        ({"artifacts": {"/x": "/a"}}, Code.E_PATH, "not a path inside"),
+        ({"patches": ["none.patch"]}, Code.E_PATH, "does not exist"),
+        ({"go_version": "1.24; id"}, Code.E_VALUE, "not a version"),
+        ({"env": {"A B": "c"}}, Code.E_VALUE, "environment variable"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_bad_arguments_are_refused(folder: Path, changes: dict[str, Any], code: Code, words: str) -> None:
+    found = fault(folder, lambda: _go(**changes))
+    assert found[0] is code
+    assert words in found[1]
+
+
+@pytest.mark.parametrize("url", ["file:///x", "ssh://git@example.org/x"])
+def test_a_login_name_without_a_password_is_refused_as_well(folder: Path, url: str) -> None:
+    make = lambda: _go(src=git(url, rev=COMMIT))  # noqa: E731 - called inside of the session
+    if "@" in url:
+        assert fault(folder, make)[0] is Code.E_SECRET
+    else:
+        assert frozen(folder, make).source.git == url
+
+
+def test_a_build_that_leaves_nothing_is_refused(folder: Path) -> None:
+    assert "has no artifacts" in fault(folder, lambda: Build.c(name="x", src="src"))[1]
+
+
+def test_a_toolchain_and_another_version_contradict_each_other(folder: Path) -> None:
+    found = fault(folder, lambda: Build.rust(name="x", src="src", output="/a", toolchain="1.85", version="1.84"))
+    assert found[0] is Code.E_CONFLICT
