@@ -1,8 +1,8 @@
 """Every declaration of the DSL once, each with the smallest sensible arguments."""
 
-from tdx import Build, Image, Kernel
+from tdx import Build, Image, Kernel, SecretSchema, SecretTarget
 from tdx.backends import LocalLinuxBackend
-from tdx.modules import TimeSynchronisation
+from tdx.modules import Devtools, DiskEncryption, KeyGeneration, SecretDelivery, Tdxs, TimeSynchronisation
 from tdx.platforms import AzurePlatform, GcpPlatform
 from tdx.policy import Policy
 
@@ -61,6 +61,22 @@ img.run_script("full_api/harden.sh")
 # Boot: steps in the order of their priority, then services
 img.on_boot("install -m 0644 /etc/app/limits.json /run/limits.json", name="limits", priority=10)
 img.on_boot("/usr/local/bin/report", name="report", priority=20, after=["limits"])
+
+# Inside of the guest: a key, a disk that it opens, secrets, and quotes
+KeyGeneration(strategy="tpm").apply(img)  # priority 10
+DiskEncryption(device="/dev/vda3", mount_at="/persistent").apply(img)  # priority 20
+delivery = SecretDelivery(method="http_post")
+api_token = delivery.secret(
+    "api_token",
+    required=True,
+    schema=SecretSchema(kind="string", min_length=8, pattern="^tok_"),
+    targets=(
+        SecretTarget.file("/run/secrets/api-token", owner="app"),
+        SecretTarget.env("API_TOKEN", scope="app"),
+    ),
+)
+delivery.apply(img)  # priority 30
+Tdxs(issuer="tdx").apply(img)
 TimeSynchronisation(servers=["time.example.org"]).apply(img)
 img.service(
     "app",
@@ -78,6 +94,7 @@ img.service(
     restart_sec="5s",
     writes=["/run/app"],
     ports=[8443],
+    secrets=[api_token],
     overrides={"MemoryDenyWriteExecute": False},
     extra_unit={"Service": {"MemoryMax": "512M", "LimitNOFILE": 65535}},
 )
@@ -104,6 +121,7 @@ with img.profile("azure"):
 with img.profile("gcp"):
     GcpPlatform().apply(img)
 with img.profile("dev"):
+    Devtools(root_password="random").apply(img)  # noqa: S106 - a word that asks for one
     img.install("strace")
     img.network(firewall_rules=["ACCEPT tcp 22"])
     img.ssh(

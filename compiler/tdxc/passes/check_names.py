@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from tdxc.diagnostics import Code, Diagnostic, Note, nearest
-from tdxc.ir import Directory, File, Layer, Node, Package, Service, Template
+from tdxc.ir import Directory, File, Layer, Node, Package, SecretTarget, Service, Template
 from tdxc.passes.known_accounts import KNOWN_GROUPS, KNOWN_USERS
 
 PACKAGE_USERS = {
@@ -29,7 +29,7 @@ PACKAGE_USERS = {
 """Users (each with a group of its name) that packages make when they are installed; others go by the package's name."""
 
 
-Owned = File | Template | Directory
+Owned = File | Template | Directory | SecretTarget
 
 
 class Accounts(NamedTuple):
@@ -67,7 +67,7 @@ def check_references(layer: Layer, merged: Layer) -> Iterator[Diagnostic]:
     known = accounts(merged)
     for service in layer.services:
         yield from _service_accounts(service, known)
-    owned: tuple[Owned, ...] = (*layer.files, *layer.templates, *layer.directories)
+    owned: tuple[Owned, ...] = (*layer.files, *layer.templates, *layer.directories, *_secret_files(layer))
     for node in owned:
         yield from _known("user", node.owner, f"'{node.path}'", node, known.users)
         yield from _known("group", node.group, f"'{node.path}'", node, known.groups)
@@ -84,6 +84,11 @@ def check_references(layer: Layer, merged: Layer) -> Iterator[Diagnostic]:
     for step in layer.boot_steps:
         for name in step.after:
             yield from _known("boot step", name, f"boot step '{step.name}'", step, steps)
+
+
+def _secret_files(layer: Layer) -> tuple[SecretTarget, ...]:
+    secrets = layer.secret_delivery.secrets if layer.secret_delivery else ()
+    return tuple(target for secret in secrets for target in secret.targets)
 
 
 def unit_name(service: Service) -> str:

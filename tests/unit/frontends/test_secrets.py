@@ -8,6 +8,7 @@ import pytest
 from tdx import Image, SecretSchema, SecretTarget
 from tdx._load import load_recipe
 from tdx.modules import DiskEncryption, KeyGeneration, SecretDelivery
+from tdxc import driver
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 
 HEAD = """\
@@ -231,3 +232,13 @@ def test_a_fault_in_yaml_points_at_the_secret(tmp_path: Path) -> None:
     (found,) = caught.value.diagnostics
     assert (found.code, found.span.line) == (Code.E_VALUE, 10)
     assert "secrets[0].schema: pattern" in found.message
+
+
+def test_files_of_secrets_have_owners_that_exist() -> None:
+    image = Image("x")
+    delivery = SecretDelivery()
+    delivery.secret("a", targets=[SecretTarget.file("/run/secrets/a", owner="nobody-here")])
+    delivery.apply(image)
+    with pytest.raises(DiagnosticError) as caught:
+        driver.analyse(image.freeze())
+    assert [d.code for d in caught.value.diagnostics] == [Code.E_REFERENCE]

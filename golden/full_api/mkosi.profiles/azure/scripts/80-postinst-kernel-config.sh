@@ -13,13 +13,18 @@ fi
 # Each line: option, reason, required value ('m' is a module or built in, 'n' is off); separated by tabs.
 requirements() {
     cat <<'END-OF-REQUIREMENTS'
+CONFIG_BLK_DEV_DM	kernel feature 'dm-crypt': encrypted volumes are opened through it	m
 CONFIG_BLK_DEV_INITRD	kernel feature 'boot': the UKI boots by it	y
 CONFIG_BLK_DEV_SD	kernel feature 'azure': devices of Hyper-V, which Azure's TDs see	m
 CONFIG_CGROUPS	kernel feature 'boot': the UKI boots by it	y
 CONFIG_CONFIGFS_FS	kernel feature 'tdx': the guest makes TDX quotes through it	m
+CONFIG_CRYPTO_USER_API_SKCIPHER	kernel feature 'dm-crypt': encrypted volumes are opened through it	m
+CONFIG_CRYPTO_XTS	kernel feature 'dm-crypt': encrypted volumes are opened through it	m
 CONFIG_DEVTMPFS	kernel feature 'boot': the UKI boots by it	y
+CONFIG_DM_CRYPT	kernel feature 'dm-crypt': encrypted volumes are opened through it	m
 CONFIG_EFI	kernel feature 'boot': the UKI boots by it	y
 CONFIG_EFI_STUB	kernel feature 'boot': the UKI boots by it	y
+CONFIG_EXT4_FS	kernel feature 'fs-ext4': a partition has the file system ext4	m
 CONFIG_HW_RANDOM_VIRTIO	kernel feature 'virtio': devices of QEMU and of clouds that follow it	m
 CONFIG_HYPERV	kernel feature 'azure': devices of Hyper-V, which Azure's TDs see	m
 CONFIG_HYPERV_NET	kernel feature 'azure': devices of Hyper-V, which Azure's TDs see	m

@@ -1,0 +1,60 @@
+#!/bin/bash
+# Compile build 'tdx-guest' and install it. This step has no network.
+set -euo pipefail
+work=/var/lib/tdxc-build/tdx-guest
+if [[ ${container:-} != mkosi ]]; then
+    # The mark of `tdxc build --debug-shell`: a shell where it would compile, and nothing is kept of what it does.
+    if [[ -e /etc/tdxc/debug-shell ]]; then
+        mkosi-chroot env -i container=mkosi TERM="${TERM:-dumb}" debug_shell=yes DESTDIR="$DESTDIR" \
+            "$CHROOT_SCRIPT" "$@" || true
+        exit 77
+    fi
+    exec mkosi-chroot env -i container=mkosi DESTDIR="$DESTDIR" "$CHROOT_SCRIPT" "$@"
+fi
+
+umask 022
+
+# Put the file or the content of the folder $1 at the path $2 of the image, files with the mode $3 if it is given.
+install_artifact() {
+    local target=$DESTDIR/tdxc-artifacts$2
+    if [[ -d $1 ]]; then
+        mkdir -p "$target"
+        cp -R "$1/." "$target"
+        find "$target" -type d -exec chmod 0755 {} +
+        find "$target" -type f -perm /u+x -exec chmod "${3:-0755}" {} +
+        find "$target" -type f ! -perm /u+x -exec chmod "${3:-0644}" {} +
+    elif [[ -x $1 ]]; then
+        install -D -m "${3:-0755}" "$1" "$target"
+    elif [[ -e $1 ]]; then
+        install -D -m "${3:-0644}" "$1" "$target"
+    else
+        echo "the build made no ${1#"$work/"}; its folder holds:" >&2
+        find "${1%/*}" -maxdepth 1 >&2 || true
+        exit 1
+    fi
+}
+export CGO_ENABLED=0
+export GOCACHE=/var/lib/tdxc-build/tdx-guest/cache/go-build
+export GOMODCACHE=/var/lib/tdxc-build/tdx-guest/cache/go-mod
+export GOPATH=/var/lib/tdxc-build/tdx-guest/cache/go
+export GOTELEMETRY=off
+export GOTOOLCHAIN=local
+export HOME=/var/lib/tdxc-build/tdx-guest/home
+export LC_ALL=C.UTF-8
+export PATH=/usr/lib/go-1.24/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export SOURCE_DATE_EPOCH=0
+export TMPDIR=/var/tmp
+export TZ=UTC
+
+cd /var/lib/tdxc-build/tdx-guest/source
+[[ -z ${debug_shell-} ]] || exec bash -i
+
+# Compile.
+(
+GOPROXY=off go build -trimpath -buildvcs=false \
+    -ldflags '-s -w -buildid=' \
+    -o /var/lib/tdxc-build/tdx-guest/out/tdx-guest .
+)
+
+# Artifacts: where the build left them, and where they go in the image.
+install_artifact /var/lib/tdxc-build/tdx-guest/out/tdx-guest /usr/bin/tdx-guest

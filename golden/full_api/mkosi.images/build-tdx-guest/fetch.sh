@@ -1,0 +1,80 @@
+#!/bin/bash
+# Get what build 'tdx-guest' is made of, and verify it. mkosi leaves the network on here.
+set -euo pipefail
+# mkosi prepares the image first and then the build environment, which alone is meant.
+[[ ${1-} == build ]] || exit 0
+work=/var/lib/tdxc-build/tdx-guest
+if [[ ${container:-} != mkosi ]]; then
+    # Still outside of the environment: what the build host says of its network is handed to the programs that fetch,
+    # in a file that goes when they are done. None of it is part of this tree or of what is built.
+    network=$BUILDROOT$work/network
+    mkdir -p "$BUILDROOT$work"
+    (umask 077 && : > "$network")
+    known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|GOVCS|GOAUTH|NUGET_[A-Za-z0-9_]+'
+    known="$known|CARGO_(HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
+    known="$known|HTTP_PROXY|HTTPS_PROXY|ALL_PROXY|NO_PROXY|http_proxy|https_proxy|all_proxy|no_proxy"
+    {
+        env
+        cat /etc/tdxc/fetch.env 2> /dev/null || true
+    } | while IFS= read -r line; do
+        if [[ ${line%%=*} =~ ^($known)$ ]]; then
+            printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"
+        fi
+    done >> "$network"
+    if [[ -f /etc/tdxc/ca-certificates.crt ]]; then
+        install -m 0644 /etc/tdxc/ca-certificates.crt "$BUILDROOT$work/ca-certificates.crt"
+        for name in SSL_CERT_FILE CURL_CA_BUNDLE GIT_SSL_CAINFO CARGO_HTTP_CAINFO; do
+            echo "export $name=$work/ca-certificates.crt"
+        done >> "$network"
+    fi
+    exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"
+fi
+umask 022
+
+# Stop unless the source has the file $1, which the command $2 makes.
+need_lock() {
+    if [[ ! -f $1 ]]; then
+        echo "the source has no $1, so nothing pins its dependencies; make it with: $2" >&2
+        exit 1
+    fi
+}
+
+# shellcheck source=/dev/null
+. "$work/network"
+
+export CGO_ENABLED=0
+export GOCACHE=/var/lib/tdxc-build/tdx-guest/cache/go-build
+export GOMODCACHE=/var/lib/tdxc-build/tdx-guest/cache/go-mod
+export GOPATH=/var/lib/tdxc-build/tdx-guest/cache/go
+export GOTELEMETRY=off
+export GOTOOLCHAIN=local
+export HOME=/var/lib/tdxc-build/tdx-guest/home
+export LC_ALL=C.UTF-8
+export PATH=/usr/lib/go-1.24/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export SOURCE_DATE_EPOCH=0
+export TMPDIR=/var/tmp
+export TZ=UTC
+
+mkdir -p "$HOME" "$work/cache" "$work/out"
+
+mkdir /var/lib/tdxc-build/tdx-guest/source
+cp -R "$SRCDIR"/mkosi.images/build-tdx-guest/src/. /var/lib/tdxc-build/tdx-guest/source
+find /var/lib/tdxc-build/tdx-guest/source -type f ! -perm -u+x -exec chmod 0644 {} +
+find /var/lib/tdxc-build/tdx-guest/source \( -type d -o -perm -u+x \) -exec chmod 0755 {} +
+find /var/lib/tdxc-build/tdx-guest/source -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+cd /var/lib/tdxc-build/tdx-guest/source
+
+# Fetch the dependencies and verify them.
+(
+if [[ -f vendor/modules.txt ]]; then
+    echo 'The modules are in vendor/ of the source.'
+else
+    if grep -qE '^[[:space:]]*require\b' go.mod; then
+        need_lock go.sum 'go mod tidy'
+    fi
+    go mod download
+    go mod verify
+fi
+)
+
+rm -f "$work/network" "$work/ca-certificates.crt"

@@ -1,0 +1,3 @@
+module tdxvm/guest
+
+go 1.24.0
