@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -88,50 +89,73 @@ func temporaryName() string {
 }
 
 // openFolder opens a folder in memory that nobody but root can exchange, and makes it, and those above it, where
-// they are missing.
+// they are missing. It goes down by one name at a time: openat2, which could refuse links by itself, is one of
+// the calls that RestrictSUIDSGID= of systemd takes away.
 func openFolder(name string) (*os.File, error) {
-	handle, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if errors.Is(err, unix.ENOENT) && name != "/" {
-		if err := makeFolder(name); err != nil {
+	handle, err := unix.Open("/", folderFlags, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the folder /: %w", err)
+	}
+	folder := os.NewFile(uintptr(handle), "/")
+	for _, part := range strings.Split(strings.Trim(name, "/"), "/") {
+		below, err := descend(folder, part)
+		folder.Close()
+		if err != nil {
 			return nil, err
 		}
-		return openFolder(name)
+		folder = below
 	}
-	if errors.Is(err, unix.ELOOP) {
-		return nil, fault.Refuse("name the folder itself, such as /run for /var/run", "a secret cannot go below %s: there is a symbolic link in the path", name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the folder %s: %w", name, err)
-	}
-	folder := os.NewFile(uintptr(handle), name)
-	if err := checkFolder(folder); err != nil {
+	if err := checkVolatile(folder); err != nil {
 		folder.Close()
 		return nil, err
 	}
 	return folder, nil
 }
 
-// makeFolder makes one folder in another that has passed the same checks. Mode 0711 lets the owner of a secret
-// reach it, and does not list what else is there.
-func makeFolder(name string) error {
-	parent, err := openFolder(path.Dir(name))
+const folderFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// descend opens one folder in another, and makes it where it is missing and may be made.
+func descend(folder *os.File, part string) (*os.File, error) {
+	name := path.Join(folder.Name(), part)
+	handle, err := unix.Openat(int(folder.Fd()), part, folderFlags, 0)
+	if errors.Is(err, unix.ENOENT) {
+		if err := makeFolder(folder, part); err != nil {
+			return nil, err
+		}
+		handle, err = unix.Openat(int(folder.Fd()), part, folderFlags, 0)
+	}
+	var about unix.Stat_t
+	if err != nil && unix.Fstatat(int(folder.Fd()), part, &about, unix.AT_SYMLINK_NOFOLLOW) == nil && about.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil, fault.Refuse("name the folder itself, such as /run for /var/run", "a secret cannot go below %s, which is a symbolic link", name)
+	}
 	if err != nil {
+		return nil, fmt.Errorf("cannot open the folder %s: %w", name, err)
+	}
+	below := os.NewFile(uintptr(handle), name)
+	if err := checkFolder(below); err != nil {
+		below.Close()
+		return nil, err
+	}
+	return below, nil
+}
+
+// makeFolder makes one folder, in memory alone. Mode 0711 lets the owner of a secret reach it, and does not list
+// what else is there.
+func makeFolder(folder *os.File, part string) error {
+	if err := checkVolatile(folder); err != nil {
 		return err
 	}
-	defer parent.Close()
-	err = unix.Mkdirat(int(parent.Fd()), path.Base(name), 0o711)
+	err := unix.Mkdirat(int(folder.Fd()), part, 0o711)
 	if err == nil { // whatever the umask is
-		err = unix.Fchmodat(int(parent.Fd()), path.Base(name), 0o711, 0)
+		err = unix.Fchmodat(int(folder.Fd()), part, 0o711, 0)
 	}
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("cannot make the folder %s: %w", name, err)
+		return fmt.Errorf("cannot make the folder %s: %w", path.Join(folder.Name(), part), err)
 	}
 	return nil
 }
 
+// checkFolder refuses a folder in which somebody else could put another file, or folder, in our file's place.
 func checkFolder(folder *os.File) error {
 	var about unix.Stat_t
 	if err := unix.Fstat(int(folder.Fd()), &about); err != nil {
@@ -143,7 +167,7 @@ func checkFolder(folder *os.File) error {
 	if about.Mode&0o022 != 0 && about.Mode&unix.S_ISVTX == 0 {
 		return fault.Refuse("choose a folder that only root writes to", "a secret cannot go to %s, which others can write to", folder.Name())
 	}
-	return checkVolatile(folder)
+	return nil
 }
 
 // checkVolatile refuses a file or folder that would outlive the machine.
