@@ -6,14 +6,14 @@ GO := $(abspath $(BIN))/go
 # a line for each part of the tests, so that a log shows what came when
 say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)" $(1)
 
-.PHONY: demo test check unit integration golden bench test-kernel setup clean
+.PHONY: demo test check unit fuzz integration golden bench test-kernel setup clean
 .DEFAULT_GOAL := test
 .NOTPARALLEL:  # the parts of the tests come in order, and each uses all processors itself
 
 demo: $(VENV)/.ready  ## compile, bake, measure and boot the basic example
 	@.ci/demo.sh $(BIN)/tdxc
 
-test: check unit integration  ## everything, including a real bake and boot
+test: check unit fuzz integration  ## everything, including a real bake and boot
 
 check: setup  ## types and style
 	$(call say,"style and types")
@@ -28,6 +28,11 @@ unit: setup  ## what needs neither root nor the network
 	$(BIN)/pytest -q -m "not integration and not kernel" -n auto --durations=10
 	$(call say,"unit tests of the program inside of the guest")
 	cd runtime/guest && $(GO) test ./...
+
+FUZZ_SECONDS ?= 60
+fuzz: setup  ## the guest's parsers and servers: what the host, the network and disks send
+	$(call say,"fuzzing of the program inside of the guest")
+	cd runtime/guest && GO=$(GO) ./fuzz.sh $(FUZZ_SECONDS)
 
 integration: setup  ## real mkosi, real systemd, real boots
 	$(call say,"integration tests (real bakes and boots)")
