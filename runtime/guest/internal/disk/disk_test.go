@@ -382,6 +382,25 @@ func TestMappingsThatAreNotWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+func TestMappingsOfIntegrity(t *testing.T) {
+	for words, right := range map[string]bool{
+		"254:16 32768 32 J 7 block_size:4096 journal_sectors:1056": true,
+		"254:16 32768 32 D 1 block_size:4096":                      false,
+		"254:16 32768 4 J 0":                                       false,
+		"254:16 0 32 J 0":                                          false,
+		"254:32 32768 32 J 0":                                      false,
+		"254:16":                                                   false,
+	} {
+		found, err := decodeTarget(table("integrity", words, 1))
+		if err == nil {
+			err = checkIntegrityTarget(found, "254:16", dataOffset)
+		}
+		if (err == nil) != right {
+			t.Errorf("%s: got %v", words, err)
+		}
+	}
+}
+
 func TestExt4Bytes(t *testing.T) {
 	block := make([]byte, 2048)
 	set := func(offset int, value uint32) { binary.LittleEndian.PutUint32(block[1024+offset:], value) }

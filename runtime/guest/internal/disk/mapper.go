@@ -32,6 +32,7 @@ const (
 	fieldName        = 48
 	specLength       = 8
 	specType         = 24
+	tagBytes         = 32 // of HMAC-SHA-256
 )
 
 // target is a mapping that consists of one part.
@@ -116,6 +117,17 @@ func checkTarget(found *target, device string, offset int64, want luks.Expected)
 	got, wanted := strings.Join(found.options, " "), strings.Join(words, " ")
 	if found.kind != "crypt" || got != wanted {
 		return fmt.Errorf("the kernel maps %q with %q, and %q with %q was expected", found.kind, got, "crypt", wanted)
+	}
+	return nil
+}
+
+// checkIntegrityTarget holds the mapping of dm-integrity against what was asked for: the place on the device, the
+// length of the tags, and a journal, so that a power cut leaves data and tags in agreement.
+func checkIntegrityTarget(found *target, device string, offset int64) error {
+	wanted := fmt.Sprintf("%s %d %d J", device, offset/sectorBytes, tagBytes)
+	got := strings.Join(found.options[:min(4, len(found.options))], " ")
+	if found.kind != "integrity" || got != wanted {
+		return fmt.Errorf("the kernel maps %q with %q, and %q with %q was expected", found.kind, got, "integrity", wanted)
 	}
 	return nil
 }

@@ -79,13 +79,22 @@ func (s *System) mapDevice(ctx context.Context, disk *config.Disk, plan *Plan, k
 }
 
 func checkMapping(disk *config.Disk, plan *Plan, header *luks.Header, want luks.Expected) error {
-	path := plan.Device
-	if want.HMAC { // the crypt mapping lies on a mapping of dm-integrity, which lies on the device
-		path = mapped(disk.Name + "_dif")
-	}
-	number, err := numberOf(path)
+	number, err := numberOf(plan.Device)
 	if err != nil {
 		return err
+	}
+	if want.HMAC { // the crypt mapping lies on a mapping of dm-integrity, which lies on the device
+		lower := disk.Name + "_dif"
+		found, err := readTarget(lower)
+		if err != nil {
+			return err
+		}
+		if err := checkIntegrityTarget(found, number, header.DataOffset()); err != nil {
+			return err
+		}
+		if number, err = numberOf(mapped(lower)); err != nil {
+			return err
+		}
 	}
 	found, err := readTarget(disk.Name)
 	if err != nil {
