@@ -202,7 +202,7 @@ def _make(bench: BuildBench, build: DeclaredBuild) -> tuple[BuildRecord, tuple[D
 
 def _run_alone(bench: BuildBench, build: DeclaredBuild) -> None:
     workplace = bench.workplace
-    log = bench.log.with_name(f"{bench.log.stem}-build-{build.name}.log")
+    log = bench.log.absolute().with_name(f"{bench.log.stem}-build-{build.name}.log")
     metadata = () if workplace.offline else _METADATA
     arguments = alone_arguments(workplace, build.name, *metadata)
     folders, seen = workplace.folders, workplace.seen
