@@ -149,18 +149,19 @@ def _secrets_unit(delivery: SecretDelivery, image: ResolvedImage) -> Unit:
         service.append(("ReadWritePaths", "-/sys/kernel/config"))
     if delivery.method == "env":
         service.append(("ImportCredential", "tdx.secret.*"))
-    online = [("Wants", "network-online.target"), ("After", "network-online.target")]
+    before = []
+    disks = (delivery.source,) if delivery.source.startswith("/dev/") else ()
+    if delivery.method == "http_post":
+        before = [("Wants", "network-online.target"), ("After", "network-online.target")]
+    elif disks:  # a device can be allowed only once it is there
+        device = f"{quoting.unit_name_of_path(delivery.source)}.device"
+        before = [("Wants", device), ("After", device)]
     return Unit(
         span=delivery.span,
         cause=cause,
         name=SECRETS_UNIT,
         sections=(
-            _section(
-                delivery,
-                cause,
-                "Unit",
-                [("Description", "Secrets of the image"), *(online if delivery.method == "http_post" else [])],
-            ),
+            _section(delivery, cause, "Unit", [("Description", "Secrets of the image"), *before]),
             _section(delivery, cause, "Service", service),
         ),
         needs=SandboxNeeds(
@@ -168,7 +169,7 @@ def _secrets_unit(delivery: SecretDelivery, image: ResolvedImage) -> Unit:
             cause=cause,
             ports=(delivery.port,) if delivery.method == "http_post" else (),
             capabilities=("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"),
-            devices=_quote_devices(image) if is_server else (),
+            devices=_quote_devices(image) if is_server else disks,
         ),
     )
 

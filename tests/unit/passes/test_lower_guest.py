@@ -158,6 +158,17 @@ def test_credentials_of_the_machine_are_imported() -> None:
     assert '"quote"' not in config(image)
 
 
+def test_a_disk_with_secrets_is_waited_for_and_opened() -> None:
+    source = "/dev/disk/by-id/virtio-secrets"
+    image, found = lower(secret_delivery=delivery(secret(file()), method="file", port=0, tls="off", source=source))
+    assert found == ()
+    server = unit(image, "tdx-secrets.service")
+    device = r"dev-disk-by\x2did-virtio\x2dsecrets.device"
+    assert server.values("Unit", "Wants") == server.values("Unit", "After") == (device,)
+    assert server.needs is not None
+    assert server.needs.devices == (source,)
+
+
 def test_quotes_are_served_to_a_group_by_a_service_without_network() -> None:
     quotes = QuoteService(span=at(4), source="configfs", group="tdx", socket="/run/tdxs.sock")
     image, found = lower(quote_service=quotes)
