@@ -17,6 +17,7 @@ from tdxc.baked import describe_bake
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.driver import Compilation, analyse, compile_image, write_compilation
 from tdxc.ir import AuthoredImage, ResolvedImage, codec
+from tdxc.ir.marks import PASSWORD_VARIABLE
 from tdxc.lock import LockFile, check_lock, parse_lock, render_lock
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ Tell = Callable[[str], None]
 class BakeOptions:
     """How to bake. ``mirror`` serves recipes that declare no package source; ``offline`` uses cached packages only.
 
-    ``progress`` gets one sentence per step, ``on_line`` every line that mkosi prints. ``recipe``: how messages name it.
+    ``ask_password`` is for images whose root password is asked for. ``progress`` gets one sentence per step,
+    ``on_line`` every line that mkosi prints. ``recipe``: how messages name it.
     """
 
     profiles: tuple[str, ...] = ()
@@ -45,6 +47,7 @@ class BakeOptions:
     mirror: str = ""
     override: Path | None = None
     log: Path | None = None
+    ask_password: Callable[[], str] | None = None
     progress: Tell | None = None
     on_line: Tell | None = None
     recipe: str = "RECIPE"
@@ -52,7 +55,10 @@ class BakeOptions:
 
 @records.frozen(kw_only=True)
 class BakeResult:
-    """A finished bake: typed artifacts, each with path, kind, size in bytes and SHA-256."""
+    """A finished bake: typed artifacts, each with path, kind, size in bytes and SHA-256.
+
+    ``root_password`` is the one that this bake made for Devtools; it is kept nowhere else.
+    """
 
     image: str
     profiles: tuple[str, ...]
@@ -61,6 +67,7 @@ class BakeResult:
     targets: tuple[str, ...]
     output: BakeOutput
     diagnostics: tuple[Diagnostic, ...] = ()
+    root_password: str = records.field(default="", repr=False)
 
     @property
     def folder(self) -> Path:
@@ -117,6 +124,7 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
     write_compilation(compilation, options.tree, force=options.force)
     from tdxc_runtime.backends import BakeRequest, LocalBackend
 
+    made, environment = _root_password(variant, options)
     engine = backend or LocalBackend()
     unpredicted: list[Diagnostic] = []
     request = BakeRequest(
@@ -133,6 +141,7 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         progress=options.progress,
         on_line=options.on_line,
         recipe=options.recipe,
+        environment=environment,
     )
     output = engine.bake(request)
     return BakeResult(
@@ -143,7 +152,27 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         targets=tuple(target.name for target in variant.output_targets),
         output=output,
         diagnostics=(*warnings, *output.diagnostics, *unpredicted),
+        root_password=made,
     )
+
+
+def _root_password(variant: ResolvedImage, options: BakeOptions) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A password that is made now, and what hands its hash to the tree; the hash stands in the image anyway."""
+    wanted = variant.root_password.value if variant.root_password else ""
+    if wanted not in {"random", "prompt"}:
+        return "", ()
+    from tdxc_runtime.password import hash_password, new_password
+
+    made = new_password() if wanted == "random" else ""
+    given = made or (options.ask_password() if options.ask_password else "")
+    if not given:
+        raise DiagnosticError.of(
+            Code.E_RECIPE,
+            "Devtools asks whoever bakes for a root password, and there is nobody to ask",
+            variant.root_password.span if variant.root_password else variant.span,
+            fix="bake in a terminal, or write root_password='random' or a hash",
+        )
+    return made, ((PASSWORD_VARIABLE, hash_password(given)),)
 
 
 def debug_build(image: AuthoredImage, options: BakeOptions, build: str, backend: Backend | None = None) -> None:

@@ -179,9 +179,12 @@ class Verbs(Declarations, abc.ABC):
                 force=force,
                 mirror=mirror,
                 progress=_say,
+                ask_password=_ask_password,
             )
-            results[name] = bake.bake_image(image, options, engine)
-            self._tell(results[name].diagnostics)
+            results[name] = result = bake.bake_image(image, options, engine)
+            self._tell(result.diagnostics)
+            if result.root_password:
+                _say(f"root's password in this image, shown this once: {result.root_password}")
         return BakeResults(results)
 
     @describes
@@ -250,6 +253,16 @@ class Verbs(Declarations, abc.ABC):
         )
         session.actions.append(action)
         return True
+
+
+def _ask_password() -> str:
+    """Asked for twice, without an echo; empty where nobody is there."""
+    from getpass import getpass
+
+    if not sys.stdin.isatty():
+        return ""
+    first, second = getpass("Root's password: "), getpass("Once more: ")
+    return first if first == second else ""
 
 
 def _say(sentence: str) -> None:

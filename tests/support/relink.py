@@ -44,20 +44,33 @@ def stub_of_suite(root: ToolsRoot, suite: str, folder: Path) -> Path:
 
 def relink(root: ToolsRoot, uki: Path, target: Path, stub: Path) -> None:
     """Write ``target``: the sections of ``uki`` under ``stub``."""
-    work = target.with_suffix(".work")
-    work.mkdir()
+    ukify(root, sections(uki), target, stub)
+
+
+def sections(uki: Path) -> dict[str, bytes]:
+    """What a UKI is made of, by the names of its sections without their dots."""
+    found: dict[str, bytes] = {}
     with FileSource(uki) as source:
         image = open_uki(source, artifact=str(uki))
         for section in (".linux", ".initrd", ".cmdline", ".osrel", ".uname"):
             window = image.window(section)
             assert window is not None, section
-            (work / section[1:]).write_bytes(window.read(0, window.size))
+            found[section[1:]] = window.read(0, window.size)
+    return found
+
+
+def ukify(root: ToolsRoot, parts: dict[str, bytes], target: Path, stub: Path) -> None:
+    """Write ``target``: a UKI of these sections under ``stub``."""
+    work = target.with_suffix(".work")
+    work.mkdir()
+    for name, data in parts.items():
+        (work / name).write_bytes(data)
     (work / "stub").write_bytes(stub.read_bytes())
     binds = (Bind(source=work, target=_INSIDE, writable=True),)
     words = [
         *("ukify", "build", "--stub=stub", "--linux=linux", "--initrd=initrd", "--os-release=@osrel"),
-        f"--cmdline={(work / 'cmdline').read_bytes().rstrip(bytes(1)).decode()}",
-        f"--uname={(work / 'uname').read_bytes().rstrip(bytes(1)).decode()}",
+        f"--cmdline={parts['cmdline'].rstrip(bytes(1)).decode()}",
+        f"--uname={parts['uname'].rstrip(bytes(1)).decode()}",
     ]
     root.run([*words, "--output=out"], binds=binds, cwd=_INSIDE)
     (work / "out").replace(target)

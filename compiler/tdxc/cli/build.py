@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,19 +62,29 @@ def command(
         options = BakeOptions(
             profiles=profiles, tree=tree, output=output, lockfile=lockfile, frozen=frozen, offline=offline,
             force=force, mirror=mirror, override=mkosi_override, log=log, progress=steps.step, on_line=steps.line,
-            recipe=recipe,
+            recipe=recipe, ask_password=_ask_password,
         )  # fmt: skip
         if debug_shell:
             debug_build(loaded.image, options, debug_shell, backend_for(backend or loaded.backend))
             return
         result = bake_image(loaded.image, options, backend_for(backend or loaded.backend))
     report_warnings(result.diagnostics, output_format)
+    if result.root_password:
+        click.echo(f"root's password in this image, shown this once: {result.root_password}", err=True)
     if output_format == "json":
         _print_json(result)
         return
     for artifact in result.artifacts:
         click.echo(f"{artifact.size_bytes / 1e6:9.1f} MB  {artifact.kind.value:<17} {artifact.path}")
     click.echo(f"log: {result.log}")
+
+
+def _ask_password() -> str:
+    """Asked for twice, without an echo; empty where nobody is there."""
+    if not sys.stdin.isatty():
+        return ""
+    password: str = click.prompt("Root's password", hide_input=True, confirmation_prompt=True, err=True)
+    return password
 
 
 def _print_json(result: BakeResult) -> None:

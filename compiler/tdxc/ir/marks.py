@@ -9,6 +9,10 @@ TEST_ARGUMENT = "tdxvm.test=1"
 """Words of the kernel command line, which is measured: a verifier sees them."""
 
 
+PASSWORD_VARIABLE = "TDXVM_ROOT_PASSWORD_HASH"  # noqa: S105 - the name of a variable
+"""By which a bake hands the hash of a password to the tree that asks for one."""
+
+
 def is_test_image(image: ResolvedImage) -> bool:
     """Whether the image makes its quotes up."""
     return image.quote_service is not None and image.quote_service.source == "fake"

@@ -12,11 +12,8 @@ from typing import ClassVar
 from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
 from tdxc.ir import KernelArgument, ResolvedImage, Script, ScriptPhase, Setting
-from tdxc.ir.marks import DEVELOPMENT_ARGUMENT, TEST_ARGUMENT, is_test_image
+from tdxc.ir.marks import DEVELOPMENT_ARGUMENT, PASSWORD_VARIABLE, TEST_ARGUMENT, is_test_image
 from tdxc.passes.base import PassContext
-
-PASSWORD_VARIABLE = "TDXVM_ROOT_PASSWORD_HASH"  # noqa: S105 - the name of a variable
-"""By which a bake hands the hash of a password to the tree that asks for one."""
 
 _CAUSE = "lower-development: the image is marked"
 

@@ -147,7 +147,7 @@ class BakeRequest:
     platforms (keys of :data:`TARGET_KINDS`) to make a disk for. ``log`` defaults to a file in the cache. ``progress``
     gets one sentence for each step, ``on_line`` every line of the log. ``finish`` is called with the folder that holds
     all artifacts and with the source builds of the image, before artifacts are hashed and published, to add to them.
-    ``recipe``: how messages name the recipe.
+    ``recipe``: how messages name the recipe. ``environment``: variables for the scripts of the image itself.
     """
 
     tree: Path
@@ -162,6 +162,7 @@ class BakeRequest:
     progress: Progress | None = None
     on_line: Progress | None = None
     recipe: str = "RECIPE"
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def collect_artifacts(folder: Path) -> tuple[Artifact, ...]:

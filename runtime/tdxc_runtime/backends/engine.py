@@ -166,7 +166,9 @@ def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Wo
     ) as made:
         arguments = made.workplace.arguments(f"--build-directory={made.workplace.seen.build}", *made.arguments)
         _write_log_head(request, made.workplace, arguments)
-        _build(request, made.workplace, arguments)
+        # behind the log: what is handed over may be the hash of a password
+        variables = [f"--environment={name}={value}" for name, value in request.environment]
+        _build(request, made.workplace, [*variables, *arguments])
     _make_disks(request, workplace.folders.output, workplace.sources.seed)
     return made.workplace, made
 
