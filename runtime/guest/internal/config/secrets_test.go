@@ -15,7 +15,7 @@ func TestRefusedSecretsAndQuotes(t *testing.T) {
 		{"no port", "http", `"port":8080`, `"port":0`, "port is 0"},
 		{"port of TCP", "http", `"port":8080`, `"port":65536`, "must be 1 to 65535"},
 		{"port of vsock", "vsock", `"port":5000`, `"port":4294967295`, "must be 1 to 4294967294"},
-		{"address", "http", `"address":""`, `"address":"localhost"`, `address "localhost" is no IP address`},
+		{"address", "http", `"port":8080`, `"address":"localhost","port":8080`, `address "localhost" is no IP address`},
 		{"address of vsock", "vsock", `"port":5000`, `"address":"::","port":5000`, `address belongs to method "http_post"`},
 		{"server without a server", "env", `"method":"env"`, `"method":"env","port":1`, "belong to methods"},
 		{"tls", "http", `"tls":"generated"`, `"tls":"maybe"`, `tls "maybe" is not one of`},
