@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tdxc import records
-from tdxc.diagnostics import Code
+from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import (
     Blob,
     Debloat,
@@ -133,9 +133,23 @@ class SystemDeclarations(Declarations):
         self._merge("debloat", node)
 
     @declares
-    def efi_stub(self, version: v.Version = "", *, sha256: v.Sha256 = "") -> None:
-        """Pin the systemd-boot-efi package that the UKI's stub comes from; ``sha256`` is of the .deb file."""
-        self._put("efi_stub", EfiStub(version=version, sha256=sha256, span=self._span))
+    def efi_stub(
+        self, version: v.Version, *, sha256: v.Sha256 = "", src: v.HostPath | None = None, outside: bool = False
+    ) -> None:
+        """Pin the systemd-boot-efi package that the UKI's stub comes from; ``sha256`` is of the .deb file.
+
+        The package is ``src``, a .deb file, or that version of it in the package sources (a mirror or snapshot).
+        """
+        if src is None:
+            self._put("efi_stub", EfiStub(version=version, sha256=sha256, span=self._span))
+            return
+        package = Blob.of(read_file(self._root, src, outside=outside, span=self._place("src")).data)
+        if sha256 and sha256 != package.sha256:
+            message = f"'{src}' has SHA-256 {package.sha256}, and the recipe pins {sha256}"
+            raise DiagnosticError.of(
+                Code.E_VALUE, message, self._place("sha256"), fix="pin the file that is meant, or use another file"
+            )
+        self._put("efi_stub", EfiStub(version=version, sha256=package.sha256, package=package, span=self._span))
 
     @declares
     def output_targets(self, *targets: Literal["qemu", "azure", "gcp"]) -> None:

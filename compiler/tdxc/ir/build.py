@@ -9,6 +9,10 @@ from tdxc.ir.blob import Blob
 from tdxc.ir.node import Node
 from tdxc.ir.rootfs import Package
 
+BUILD_ROOT = "/var/lib/tdxc-build"
+"""Where everything is built, each build in a folder of its name: one path on every host, as compilers write it into
+what they make. It lies in the overlay that mkosi throws away."""
+
 
 class ScriptPhase(enum.StrEnum):
     """When mkosi runs a script (mkosi(1), "Scripts")."""
@@ -151,7 +155,11 @@ class ResolvedBuild(Node):
 
 @records.frozen(kw_only=True)
 class EfiStub(Node):
-    """A pinned systemd-boot-efi package for the UKI's stub; ``sha256`` (hex) is of the .deb file."""
+    """A pinned systemd-boot-efi package for the UKI's stub; ``sha256`` (hex) is of the .deb file.
+
+    ``package`` is that file where the recipe brings it; without, the package comes from the package sources.
+    """
 
     version: str
     sha256: str = ""
+    package: Blob | None = None

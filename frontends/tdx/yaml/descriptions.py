@@ -62,6 +62,7 @@ _OF_KEY = {
     "drop_ins.name": "The drop-in's name, without '.conf'.",
     "drop_ins.unit": "The unit that gets the directives.",
     "efi_stub.sha256": "SHA-256 of the .deb file.",
+    "efi_stub.src": "The .deb file in the recipe's folder; none: from the package sources.",
     "efi_stub.version": "The version of systemd-boot-efi.",
     "encryption.key_source": "Where the key comes from.",
     "encryption.type": "The kind of encryption.",

@@ -12,7 +12,8 @@ from pathlib import Path
 import attrs
 import pytest
 from support.resolved_images import SPAN, resolved_image
-from tdxc.ir import CompiledImage, EfiStub, Package, ResolvedImage
+from tdxc.ir import Blob, CompiledImage, EfiStub, Package, ResolvedImage
+from tdxc.writer import write_tree
 from tdxc_emitters import emit_image
 from tdxc_emitters.mkosi import alpine
 
@@ -26,7 +27,11 @@ def run(image: ResolvedImage, script: str, tmp_path: Path, stage: str = "final")
     """Run a prepare script with ``tmp_path/bin`` first on PATH and ``tmp_path/root`` as the image."""
     (tmp_path / "root").mkdir(exist_ok=True)
     text = emit_image(CompiledImage(span=SPAN, image=image)).text(f"scripts/{script}")
-    env = {"BUILDROOT": str(tmp_path / "root"), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "SRCDIR": "/nowhere"}
+    env = {
+        "BUILDROOT": str(tmp_path / "root"),
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "SRCDIR": str(tmp_path / "tree"),
+    }
     return subprocess.run(["bash", "-c", text, script, stage], env=env, capture_output=True, text=True, check=False)
 
 
@@ -60,11 +65,37 @@ class TestStub:
         assert completed.returncode == 0, completed.stderr
         assert (tmp_path / "root" / STUB).read_bytes() == b"MZ stub"
 
-    @pytest.mark.parametrize(("version", "sha256"), [("257.8-1", "0" * 64), ("256.1-1", "")])
-    def test_other_digest_or_version_fails(self, deb: Path, tmp_path: Path, version: str, sha256: str) -> None:
-        completed = run(self.image(version, sha256), "10-prepare-efi-stub.sh", tmp_path)
-        assert completed.returncode != 0
+    def test_another_digest_is_an_error_that_names_both(self, deb: Path, tmp_path: Path) -> None:
+        completed = run(self.image("257.8-1", "0" * 64), "10-prepare-efi-stub.sh", tmp_path)
+        assert completed.returncode == 1
+        assert hashlib.sha256(deb.read_bytes()).hexdigest() in completed.stderr
+        assert "the recipe pins " + "0" * 64 in completed.stderr
         assert not (tmp_path / "root" / STUB).exists()
+
+    def test_a_version_that_no_source_has_is_an_error_that_names_it(self, deb: Path, tmp_path: Path) -> None:
+        completed = run(self.image("256.1-1", ""), "10-prepare-efi-stub.sh", tmp_path)
+        assert completed.returncode == 1
+        assert "has systemd-boot-efi 256.1-1" in completed.stderr
+        assert not (tmp_path / "root" / STUB).exists()
+
+    def test_the_recipes_own_package_is_used_without_apt(self, deb: Path, tmp_path: Path) -> None:
+        (tmp_path / "bin/apt-get").write_text("#!/bin/false\n")
+        package = Blob.of(deb.read_bytes())
+        stub = EfiStub(span=SPAN, version="257.8-1", sha256=package.sha256, package=package)
+        write_tree(emit_image(CompiledImage(span=SPAN, image=resolved_image(efi_stub=stub))), tmp_path / "tree")
+        completed = run(resolved_image(efi_stub=stub), "10-prepare-efi-stub.sh", tmp_path)
+        assert completed.returncode == 0, completed.stderr
+        assert (tmp_path / "root" / STUB).read_bytes() == b"MZ stub"
+
+    def test_the_recipes_own_package_must_be_of_that_version(self, deb: Path, tmp_path: Path) -> None:
+        (tmp_path / "tree/efi-stub").mkdir(parents=True)
+        (tmp_path / "tree/efi-stub/systemd-boot-efi.deb").write_bytes(deb.read_bytes())
+        stub = EfiStub(span=SPAN, version="257.9-1", package=Blob.of(deb.read_bytes()))
+        completed = run(resolved_image(efi_stub=stub), "10-prepare-efi-stub.sh", tmp_path)
+        assert completed.returncode == 1
+        assert (
+            "the package is systemd-boot-efi 257.8-1, and the recipe pins systemd-boot-efi 257.9-1" in completed.stderr
+        )
 
     def test_build_overlay_is_left_alone(self, deb: Path, tmp_path: Path) -> None:
         assert run(self.image("1", ""), "10-prepare-efi-stub.sh", tmp_path, "build").returncode == 0
