@@ -134,10 +134,10 @@ func (c *Config) checkInit() []error {
 	return errs
 }
 
-// checkDisksOf refuses a sealed key without a header to lie in, or with several.
+// checkDisksOf refuses a sealed key without a header to lie in.
 func (c *Config) checkDisksOf(key *Key) error {
-	if disks := len(c.DisksOf(key.Name)); key.Strategy == KeyTPM && disks != 1 {
-		return fmt.Errorf("%d disks use it, and a key that is sealed to the TPM is that of exactly one, in whose header it lies", disks)
+	if key.Strategy == KeyTPM && len(c.DisksOf(key.Name)) == 0 {
+		return errors.New("no disk uses it, and a key that is sealed to the TPM lies in the header of its disk")
 	}
 	return nil
 }

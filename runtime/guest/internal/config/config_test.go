@@ -75,6 +75,7 @@ func TestRefusals(t *testing.T) {
 		{"largest with a path", "tpm-disk", `"strategy":"path"`, `"strategy":"largest"`, "takes no path"},
 		{"no pattern", "pipe-never", `virtio-data*`, `virtio-[`, "is no pattern"},
 		{"unknown key of a disk", "tpm-disk", `"key":"disk"`, `"key":"none"`, `key "none" is not among the keys`},
+		{"sealed key without a disk", "tpm-disk", `"keys":[`, `"keys":[{"name":"other","size_bytes":64,"strategy":"tpm","tpm":{"bank":"sha256","device":"/dev/tpmrm0","pcrs":[4]}},`, "no disk uses it"},
 		{"random key, kept disk", "scratch", `"format":"always"`, `"format":"on_initialize"`, "another one on each boot"},
 		{"key length", "tpm-disk", `"key_bits":512`, `"key_bits":128`, "key_bits is 128"},
 		{"sector size", "tpm-disk", `"sector_bytes":4096`, `"sector_bytes":1024`, "sector_bytes is 1024"},

@@ -31,7 +31,7 @@ func (s *System) fsck(ctx context.Context, disk *config.Disk) error {
 		s.Log.Warn("the file system was repaired", "disk", disk.Name, "status", code)
 		return nil
 	}
-	return fault.Wrap(err, "run e2fsck by hand with the disk opened elsewhere. "+dataUntouched, "the file system of disk %q cannot be repaired without asking", disk.Name)
+	return fault.Wrap(err, "run e2fsck by hand with the disk opened elsewhere", "the file system of disk %q cannot be repaired without asking", disk.Name)
 }
 
 // mountFlags are those of mount(2) for the options that the configuration may have.

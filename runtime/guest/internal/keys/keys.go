@@ -53,7 +53,7 @@ func (s *Source) provide(ctx context.Context, conf *config.Config, key *config.K
 		s.Log.Info("wait for the key", "key", key.Name, "pipe", key.Pipe.Path, "timeout_s", key.Pipe.TimeoutS)
 		made, err = readPipe(ctx, key.Pipe.Path, key.SizeBytes, time.Duration(key.Pipe.TimeoutS)*time.Second)
 	case config.KeyTPM:
-		made, err = s.fromTPM(ctx, conf.DisksOf(key.Name)[0], key)
+		made, err = s.fromTPM(ctx, conf.DisksOf(key.Name), key)
 	default:
 		err = fmt.Errorf("strategy %q is not carried out", key.Strategy)
 	}
@@ -68,29 +68,79 @@ func (s *Source) provide(ctx context.Context, conf *config.Config, key *config.K
 	return nil
 }
 
-// fromTPM makes and seals a key where its disk is going to be formatted, and unseals the one in the header of
-// its disk else. It returns nil where the disk is mounted, and so needs no key.
-func (s *Source) fromTPM(ctx context.Context, of *config.Disk, key *config.Key) (*secret.Buffer, error) {
-	if up, err := s.System.IsUp(of); err != nil || up {
+// survey is what the disks of a sealed key say.
+type survey struct {
+	// token is the sealed key in the headers of those that are opened, or nil.
+	token *luks.Token
+	// holder is a device that has it.
+	holder string
+	// fresh says why a disk is going to be formatted, or "".
+	fresh string
+	// up counts the disks that are mounted already.
+	up int
+}
+
+// look reads the headers of all disks of a key. They must hold the same sealed key.
+func (s *Source) look(ctx context.Context, disks []*config.Disk, key *config.Key) (*survey, error) {
+	found := &survey{}
+	for _, each := range disks {
+		up, err := s.System.IsUp(each)
+		if err != nil {
+			return nil, err
+		}
+		if up {
+			found.up++
+			continue
+		}
+		plan, err := s.System.Inspect(ctx, each, key)
+		if err != nil {
+			return nil, err
+		}
+		if plan.Action == disk.ActionFormat {
+			found.fresh = plan.Why
+			continue
+		}
+		token := plan.Header.Token()
+		if found.token != nil && !token.Equal(found.token) {
+			return nil, fault.Refuse("attach disks that belong together, or give each a key of its own in the recipe",
+				"%s and %s hold different sealed keys", found.holder, plan.Device)
+		}
+		found.token, found.holder = token, plan.Device
+	}
+	return found, nil
+}
+
+// fromTPM unseals the key in the headers of its disks. Where all of them are going to be formatted, it makes a new one and
+// seals it. It returns nil where all of them are mounted, and so need no key.
+func (s *Source) fromTPM(ctx context.Context, disks []*config.Disk, key *config.Key) (*secret.Buffer, error) {
+	found, err := s.look(ctx, disks, key)
+	if err != nil || found.up == len(disks) {
 		return nil, err
 	}
-	plan, err := s.System.Inspect(ctx, of, key)
-	if err != nil {
-		return nil, err
+	if found.token == nil && found.up > 0 {
+		return nil, fault.Refuse("start the machine again", "a disk is to be formatted with a key that is in the header of a disk in use")
 	}
 	device, err := s.OpenTPM(key.TPM.Device)
 	if err != nil {
 		return nil, err
 	}
 	defer device.Close()
-	if plan.Action != disk.ActionFormat {
-		s.Log.Info("unseal", "key", key.Name, "pcrs", fmt.Sprint(key.TPM.PCRs), "bank", key.TPM.Bank, "header_of", plan.Device)
-		token := plan.Header.Token()
-		sealed := &tpm.Sealed{Public: token.Public, Private: token.Private, Ticket: token.Ticket, Values: token.Values}
-		return device.Unseal(key.TPM, sealed, key.SizeBytes, label(key))
+	if found.token == nil {
+		s.Log.Info("make and seal", "key", key.Name, "pcrs", fmt.Sprint(key.TPM.PCRs), "bank", key.TPM.Bank, "because", found.fresh)
+		return s.makeSealed(device, key)
 	}
-	s.Log.Info("make and seal", "key", key.Name, "pcrs", fmt.Sprint(key.TPM.PCRs), "bank", key.TPM.Bank, "because", plan.Why)
-	return s.makeSealed(device, key)
+	s.Log.Info("unseal", "key", key.Name, "pcrs", fmt.Sprint(key.TPM.PCRs), "bank", key.TPM.Bank, "header_of", found.holder)
+	token := found.token
+	made, err := device.Unseal(key.TPM, &tpm.Sealed{Public: token.Public, Private: token.Private, Ticket: token.Ticket, Values: token.Values}, key.SizeBytes, label(key))
+	if err != nil || found.fresh == "" {
+		return made, err
+	}
+	token.Keyslots = []string{"0"}
+	if err := s.System.PutSealed(key.Name, token); err != nil {
+		made.Close()
+		return nil, err
+	}
+	return made, nil
 }
 
 func (s *Source) makeSealed(device *tpm.Device, key *config.Key) (*secret.Buffer, error) {

@@ -1,6 +1,7 @@
 package luks
 
 import (
+	"bytes"
 	"fmt"
 	"sort"
 	"strconv"
@@ -115,6 +116,11 @@ type Token struct {
 	Private []byte   `json:"private"`
 	Ticket  []byte   `json:"ticket"`
 	Values  [][]byte `json:"values"`
+}
+
+// Equal says whether both are the same sealed key.
+func (t *Token) Equal(other *Token) bool {
+	return bytes.Equal(t.Public, other.Public) && bytes.Equal(t.Private, other.Private) && bytes.Equal(t.Ticket, other.Ticket)
 }
 
 // Token returns the token, or nil.
