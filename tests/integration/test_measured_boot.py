@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,22 +87,6 @@ class Booted:
         """The options of ``tdxc verify`` for it."""
         self.shown.save(self.folder)
         return ["--tpm-log", self.folder / "log", "--pcrs", self.folder / "pcrs.json"]
-
-
-@pytest.fixture(scope="module")
-def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
-    """Bake the image with a profile of the recipe, or without one, once; gives the output folder."""
-    done: dict[str, Path] = {}
-
-    def once(profile: str) -> Path:
-        if profile not in done:
-            place = tmp_path_factory.mktemp("bake")
-            command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "tests/recipes/measured.py")]
-            subprocess.run([*command, *(["--profile", profile] if profile else [])], cwd=place, check=True)
-            done[profile] = place / "build" / "output"
-        return done[profile]
-
-    return once
 
 
 @pytest.fixture(scope="module")

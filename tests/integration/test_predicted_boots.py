@@ -1,21 +1,21 @@
-"""What is predicted against what firmware, stub and kernel really measure: every event of every register, boot by boot.
+"""What is predicted against what firmware, stub and kernel really measure, beyond a plain boot of a baked image.
 
-The kernel comes out of a baked image; the UKIs around it are made with ukify, with the stubs of two systemd versions,
-and boot under two generations of QEMU and OVMF, from a disk and with ``-kernel``.
+The kernel comes out of a baked image; the UKIs around it are made with ukify, with the stubs of two systemd versions.
+They boot under two generations of QEMU and OVMF until the kernel runs: newer firmware, profiles of the UKI, plain
+kernels, and Secure Boot with keys of our own.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 import pytest
-from support.measured_boot import MeasuredBoot, measured_boot, write_disk
-from tdxc_runtime.measure.acpi.items import ACPI_ORDER, read_from_qemu
+from support.measured_boot import KERNEL_RUNS, MeasuredBoot, measured_boot, write_disk
+from support.secure_boot import SigningKey, enroll, make_key, sign
+from tdxc.diagnostics import Code
+from tdxc_runtime.measure.acpi.items import ACPI_ORDER, SMBIOS_TABLES, read_from_qemu
 from tdxc_runtime.measure.acpi.qemu import read_qemu
 from tdxc_runtime.measure.events import Algorithm, EventType, PredictedEvent, Register, replay, variants
 from tdxc_runtime.measure.firmware.traits import read_traits
@@ -25,6 +25,7 @@ from tdxc_runtime.measure.pe.image import parse_image, section_window
 from tdxc_runtime.measure.predict import predict
 from tdxc_runtime.measure.request import BootMode, KernelFiles, MeasurementRequest
 from tdxc_runtime.measure.rtmr0.boot_options import boot_option_events, boot_options, virtio_disk_option
+from tdxc_runtime.measure.rtmr0.smbios import measured_smbios
 from tdxc_runtime.measure.rtmr0.variables import secure_boot_events
 from tdxc_runtime.measure.sources import FileSource
 from tdxc_runtime.process import Bind
@@ -34,7 +35,6 @@ from tdxc_runtime.vm.tools import VmTools
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[2]
 STUB = Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 CMDLINE = "console=ttyS0 loglevel=7"
 BANKS = (Algorithm.SHA256, Algorithm.SHA384)
@@ -73,12 +73,12 @@ def generations() -> dict[str, Generation]:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory, generations: dict[str, Generation]) -> Parts:
+def parts(
+    tmp_path_factory: pytest.TempPathFactory, generations: dict[str, Generation], bake: Callable[[str], Path]
+) -> Parts:
     """A distribution's kernel, taken out of an image that is baked for it, and a way to make UKIs of it."""
     folder = tmp_path_factory.mktemp("predicted")
-    command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "examples" / "qemu_basic.py")]
-    subprocess.run(command, cwd=folder, env=os.environ, check=True)
-    with FileSource(folder / "build/output/qemu-basic.efi") as source:
+    with FileSource(bake("") / "measured.efi") as source:
         for name in (".linux", ".uname", ".osrel"):
             section = parse_image(source).section(name)
             assert section is not None
@@ -151,31 +151,92 @@ def check_shared_rules(made: Generation, boot: MeasuredBoot, *, direct: bool) ->
     assert logged(boot, Register.pcr(7), Algorithm.SHA384, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG) == [
         event.digest(Algorithm.SHA384) for event in events
     ]
+    assert traits.texts is not None
+    hashed = measured_smbios(found.items[SMBIOS_TABLES], traits.texts)
+    measured = [Algorithm.SHA384.digest(hashed)] if traits.measures_smbios else []
+    assert logged(boot, Register.pcr(1), Algorithm.SHA384, EventType.EV_EFI_HANDOFF_TABLES) == measured
 
 
-@pytest.mark.parametrize("suite", ["trixie", "sid"])
-def test_a_uki_with_kernel(generations: dict[str, Generation], parts: Parts, suite: str) -> None:
-    made, uki = generations[suite], simple_uki(parts, suite)
-    boot = boot_it(made, Machine(boot=DirectKernel(kernel=uki), memory_mib=512, vcpus=1, network=False), parts, suite)
+def test_a_uki_with_kernel(generations: dict[str, Generation], parts: Parts) -> None:
+    made, uki = generations["sid"], simple_uki(parts, "sid")
+    boot = boot_it(made, Machine(boot=DirectKernel(kernel=uki), memory_mib=512, vcpus=1, network=False), parts, "sid")
     request = MeasurementRequest(artifact=uki, qemu_version=made.qemu, secure_boot=False, units=frozenset())
     check_registers(predict(request).manifest, boot)
     check_shared_rules(made, boot, direct=True)
 
 
-@pytest.mark.parametrize("suite", ["trixie", "sid"])
-def test_a_uki_on_disk(generations: dict[str, Generation], parts: Parts, suite: str) -> None:
-    made, uki = generations[suite], simple_uki(parts, suite)
-    machine = Machine(boot=UkiOnDisk(uki=uki), memory_mib=512, vcpus=1, network=False)
-    boot = boot_it(made, machine, parts, f"{suite}-disk")
-    disk = parts.folder / f"{suite}.raw"
+def test_a_uki_on_disk(generations: dict[str, Generation], parts: Parts) -> None:
+    made, uki = generations["sid"], simple_uki(parts, "sid")
+    machine = Machine(boot=UkiOnDisk(uki=uki), memory_mib=768, vcpus=2, network=False)
+    boot = boot_it(made, machine, parts, "sid-disk")
+    disk = parts.folder / "sid.raw"
     write_disk(uki, disk)
     request = MeasurementRequest(artifact=disk, boot=BootMode.DISK, secure_boot=False, units=frozenset())
     manifest = predict(request).manifest
-    secret = made.stub.startswith("262")
-    check_registers(manifest, boot, tuple(r for r in PREDICTED if not (secret and r.index == 9)))
-    if secret:
-        assert not manifest.expected(Register.pcr(9)), "the boot secret makes the initrd unpredictable"
+    assert made.stub.startswith("262")
+    check_registers(manifest, boot, tuple(register for register in PREDICTED if register.index != 9))
+    assert not manifest.expected(Register.pcr(9)), "the boot secret makes the initrd unpredictable"
     check_shared_rules(made, boot, direct=False)
+
+
+@pytest.mark.parametrize(("suite", "direct"), [("trixie", False), ("sid", True)])
+def test_secure_boot_with_keys_of_our_own(
+    generations: dict[str, Generation], parts: Parts, keys: SigningKey, suite: str, direct: bool
+) -> None:
+    """PCR 7 with the key that vouches for the image; and the stub of 257 keeps its kernel from being measured."""
+    made = enforcing(generations[suite])
+    uki = sign(generations["trixie"].tools, simple_uki(parts, suite), keys)
+    store, firmware = enforcing_firmware(made, parts, keys)
+    how: DirectKernel | UkiOnDisk = DirectKernel(kernel=uki) if direct else UkiOnDisk(uki=uki)
+    machine = Machine(boot=how, memory_mib=512, vcpus=1, network=False)
+    boot = measured_boot(made.tools, machine, parts.folder / f"boot-{suite}-secure", store)
+    disk = parts.folder / f"{suite}-secure.raw"
+    write_disk(uki, disk)
+    request = MeasurementRequest(
+        artifact=uki if direct else disk,
+        boot=BootMode.DIRECT if direct else BootMode.DISK,
+        firmware=firmware,
+        qemu_version=made.qemu,
+        units=frozenset(),
+    )
+    found = predict(request)
+    check_registers(found.manifest, boot, (*PREDICTED, Register.pcr(7)))
+    assert len(logged(boot, Register.pcr(4), Algorithm.SHA384, EventType.EV_EFI_BOOT_SERVICES_APPLICATION)) == 1
+    assert not any("enforces Secure Boot" in warning.message for warning in found.warnings)
+
+
+def test_firmware_that_enforces_secure_boot_refuses_an_unsigned_uki_as_the_warning_says(
+    generations: dict[str, Generation], parts: Parts, keys: SigningKey
+) -> None:
+    made, uki = enforcing(generations["trixie"]), simple_uki(parts, "trixie")
+    store, firmware = enforcing_firmware(made, parts, keys)
+    machine = Machine(boot=UkiOnDisk(uki=uki), memory_mib=512, vcpus=1, network=False)
+    boot = measured_boot(made.tools, machine, parts.folder / "boot-refused", store, until=b"Access Denied")
+    assert KERNEL_RUNS not in boot.console
+    found = predict(MeasurementRequest(artifact=uki, firmware=firmware, qemu_version=made.qemu, units=frozenset()))
+    (warning,) = (warning for warning in found.warnings if "enforces Secure Boot" in warning.message)
+    assert warning.code is Code.W_FIRMWARE
+    assert not found.manifest.expected(Register.pcr(7)), "no key vouches for the image"
+
+
+@pytest.fixture(scope="module")
+def keys(parts: Parts) -> SigningKey:
+    return make_key(parts.folder)
+
+
+def enforcing(made: Generation) -> Generation:
+    """The same tools with the firmware that knows Secure Boot."""
+    code = made.tools.ovmf_code.with_name("OVMF_CODE_4M.secboot.fd")
+    return attrs.evolve(made, tools=attrs.evolve(made.tools, ovmf_code=code))
+
+
+def enforcing_firmware(made: Generation, parts: Parts, keys: SigningKey) -> tuple[Path, Path]:
+    """A variable store in which our key is enrolled, and the firmware file that such a store and the code make up."""
+    code, variables = made.tools.firmware_files()
+    store, firmware = parts.folder / f"vars-{made.name}.fd", parts.folder / f"firmware-{made.name}.fd"
+    store.write_bytes(enroll(variables.read_bytes(), keys.der))
+    firmware.write_bytes(store.read_bytes() + code.read_bytes())
+    return store, firmware
 
 
 def test_a_profile_of_a_uki(generations: dict[str, Generation], parts: Parts) -> None:

@@ -23,18 +23,25 @@ from tdxc_runtime.vm.tools import VmTools
 HEADER = b"Spec ID Event03\0"
 INSIDE = Path("/tdxvm/measured")
 TIMEOUT_S = 240.0
+KERNEL_RUNS = b"Linux version"
 
 
 @attrs.frozen
 class MeasuredBoot:
-    """A boot's log, and the words of QEMU's command line that describe the machine."""
+    """A boot's log, the words of QEMU's command line that describe the machine, and the console until the end."""
 
     log: EventLog
     argv: tuple[str, ...]
+    console: bytes
 
 
-def measured_boot(tools: VmTools, machine: Machine, scratch: Path, variables: Path) -> MeasuredBoot:
-    """Boot; ``variables`` is the variable store to start with. The log is the longest that memory holds."""
+def measured_boot(
+    tools: VmTools, machine: Machine, scratch: Path, variables: Path, until: bytes = KERNEL_RUNS
+) -> MeasuredBoot:
+    """Boot; ``variables`` is the variable store to start with. The log is the longest that memory holds.
+
+    The boot ends when the serial console has shown ``until``.
+    """
     scratch.mkdir()
     (scratch / "vars.fd").write_bytes(variables.read_bytes())
     names = {path: INSIDE / f"file{number}" for number, path in enumerate(files_of(machine))}
@@ -55,8 +62,8 @@ def measured_boot(tools: VmTools, machine: Machine, scratch: Path, variables: Pa
         )
         argv = qemu_argv(machine, resources)
         monitor = ["-monitor", f"unix:{INSIDE / 'monitor'},server=on,wait=off"]
-        memory = boot_and_dump([*argv, *monitor], tools, [*binds, *tpm.binds], scratch, machine.memory_mib)
-    return MeasuredBoot(log=longest_log(memory), argv=tuple(argv[1:]))
+        seen, memory = boot_and_dump([*argv, *monitor], tools, [*binds, *tpm.binds], scratch, machine.memory_mib, until)
+    return MeasuredBoot(log=longest_log(memory), argv=tuple(argv[1:]), console=seen)
 
 
 def files_of(machine: Machine) -> list[Path]:
@@ -71,14 +78,16 @@ def write_disk(uki: Path, target: Path) -> None:
         write_raw(make_esp_disk(uki, uuid.UUID(int=5)).image, file)
 
 
-def boot_and_dump(argv: list[str], tools: VmTools, binds: list[Bind], scratch: Path, memory_mib: int) -> bytes:
-    """Run until the kernel speaks, stop, and save the guest's memory."""
+def boot_and_dump(
+    argv: list[str], tools: VmTools, binds: list[Bind], scratch: Path, memory_mib: int, until: bytes
+) -> tuple[bytes, bytes]:
+    """Run until the console shows something, stop, and read the guest's memory; gives the console, too."""
     with tools.start(argv, binds) as running:
         output = running.popen.stdout
         assert output is not None
         deadline = time.monotonic() + TIMEOUT_S
         seen = b""
-        while b"Linux version" not in seen:
+        while until not in seen:
             assert time.monotonic() < deadline, seen[-2000:]
             data = output.read1(1 << 16) if hasattr(output, "read1") else output.read(1)
             assert data, seen[-2000:]
@@ -88,7 +97,7 @@ def boot_and_dump(argv: list[str], tools: VmTools, binds: list[Bind], scratch: P
             command(f'pmemsave 0 {memory_mib << 20} "{INSIDE / "memory"}"')
     memory = (scratch / "memory").read_bytes()
     (scratch / "memory").unlink()
-    return memory
+    return seen, memory
 
 
 @contextlib.contextmanager

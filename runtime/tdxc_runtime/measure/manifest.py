@@ -109,7 +109,7 @@ class Manifest:
             if other == register:
                 return State.UNPREDICTABLE, reason
         if register not in self.covers:
-            return State.PENDING, "nothing that was given determines this register"
+            return State.PENDING, "; ".join(self.pending) or "nothing that was given determines this register"
         missing = _pending_reasons(self.prediction, register)
         return (State.PENDING, "; ".join(missing)) if missing else (State.PREDICTED, "")
 

@@ -18,7 +18,7 @@ from support.commands import ROOT, invoke
 from support.measured import DATA, MEASURED_PCRS, assert_events, assert_registers, assert_td_events, saved_boot
 from tdxc_runtime.measure.events import Algorithm, Register, replay, variants
 
-BOOTS = ("direct-257", "direct-262", "disk-252", "disk-257", "profile-257")
+BOOTS = ("direct-257", "direct-261", "direct-262", "disk-252", "disk-257", "disk-259", "profile-257")
 
 
 def test_all_boots_are_looked_at() -> None:
@@ -35,7 +35,7 @@ def test_every_predicted_event_is_in_the_firmwares_log_and_no_other(name: str) -
     assert assert_events(*saved_boot(name)) >= 18
 
 
-@pytest.mark.parametrize("name", ["direct-257", "direct-262", "disk-257"])
+@pytest.mark.parametrize("name", ["direct-257", "direct-261", "direct-262", "disk-257", "disk-259"])
 def test_a_td_would_receive_the_same_events(name: str) -> None:
     assert_td_events(*saved_boot(name))
 

@@ -18,7 +18,7 @@ from . import cpio
 from .cmdline import has_console, mangle, utf16
 from .sidecars import NO_SIDECARS, SidecarFile, Sidecars
 from .uki import Uki
-from .versions import Mangling, SecretInInitrd, StubRules
+from .versions import Mangling
 
 PCR_SECTIONS = Register.pcr(11)
 PCR_PARAMETERS = Register.pcr(12)
@@ -249,11 +249,9 @@ def _meta_archives(uki: Uki) -> list[bytes]:
 
 
 def _secret_pending(uki: Uki, boot: StubBoot) -> str:
-    rules: StubRules = uki.rules
-    if not boot.file_system or boot.sidecars.boot_secret_disabled or rules.secret_in_initrd is SecretInInitrd.NO:
+    if not boot.file_system or boot.sidecars.boot_secret_disabled or not uki.rules.secret_in_initrd:
         return ""
-    certainty = "mixes" if rules.secret_in_initrd is SecretInInitrd.YES else "may mix"
     return (
-        f"systemd-stub {uki.stub_version} {certainty} a random secret into the initrd on disk boots; put an empty "
+        f"systemd-stub {uki.stub_version} mixes a random secret into the initrd on disk boots; put an empty "
         "read-only file /loader/boot-secret-mixin on the ESP, boot with -kernel, or use systemd-stub 257"
     )

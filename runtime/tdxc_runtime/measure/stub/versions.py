@@ -5,8 +5,8 @@ A version that is not in the table is refused: its rules are unknown, and a gues
 Sources: systemd ``src/fundamental/uki.h`` (``tpm-pcr.h`` before 255) for the sections and their order,
 ``src/boot/stub.c`` (``src/boot/efi/stub.c`` before 257) for everything else, read at the tags v252 to v257; for later
 versions the pull requests 37372 (the stub loads the kernel itself, 258), 41387 and 42945 (console=, 261), 42233
-(SMBIOS objects, 261), 42851 (the same for confidential VMs, 262) and 41217 (boot secret). Logs of real boots confirm
-252, 257 and 262.
+(SMBIOS objects, 261), 42851 (the same for confidential VMs, 262) and 41217 (boot secret, 261), and the file as it was
+shortly before v261. Real boots confirm 252, 257, 259, 261 and 262.
 """
 
 from __future__ import annotations
@@ -38,14 +38,6 @@ class Mangling(enum.Enum):
     BOTH_ENDS = "control characters and DEL become spaces, spaces at both ends go"
 
 
-class SecretInInitrd(enum.Enum):
-    """Whether a random secret is appended to the initrd when the UKI was loaded from a file system."""
-
-    NO = "no"
-    UNKNOWN = "unknown"
-    YES = "yes"
-
-
 @attrs.frozen(kw_only=True)
 class StubRules:
     """One version's behaviour.
@@ -54,7 +46,8 @@ class StubRules:
     stub knows multi-profile UKIs. ``combines_osrel``: the initrd handed over ends with a cpio of os-release.
     ``cc_events``: section and parameter events also go to the confidential-computing protocol; ``cc_tagged_events``:
     tagged events too. ``appends_console``: adds ``console=`` to a command line that has none. ``smbios_events``:
-    measures the SMBIOS objects of type 1, 2 and 11 into PCR 1.
+    measures the SMBIOS objects of type 1, 2 and 11 into PCR 1. ``secret_in_initrd``: appends a random secret to the
+    initrd when the UKI was loaded from a file system.
     """
 
     version: int
@@ -67,7 +60,7 @@ class StubRules:
     cc_tagged_events: bool = False
     appends_console: bool = False
     smbios_events: bool = False
-    secret_in_initrd: SecretInInitrd = SecretInInitrd.NO
+    secret_in_initrd: bool = False
 
     @property
     def measured_sections(self) -> tuple[str, ...]:
@@ -97,9 +90,7 @@ _V257 = StubRules(
     cc_events=True,
 )
 _V258 = attrs.evolve(_V257, version=258, sections=_SECTIONS_258, kernel_loaded_by_firmware=False)
-_V261 = attrs.evolve(
-    _V258, version=261, appends_console=True, smbios_events=True, secret_in_initrd=SecretInInitrd.UNKNOWN
-)
+_V261 = attrs.evolve(_V258, version=261, appends_console=True, smbios_events=True, secret_in_initrd=True)
 
 STUB_RULES: tuple[StubRules, ...] = (
     _old(252, _SECTIONS_252, Mangling.NONE),
@@ -112,7 +103,7 @@ STUB_RULES: tuple[StubRules, ...] = (
     attrs.evolve(_V258, version=259),
     attrs.evolve(_V258, version=260),
     _V261,
-    attrs.evolve(_V261, version=262, cc_tagged_events=True, secret_in_initrd=SecretInInitrd.YES),
+    attrs.evolve(_V261, version=262, cc_tagged_events=True),
 )
 
 _MAGIC = re.compile(rb"#### LoaderInfo: systemd-stub ([0-9A-Za-z.+~:_-]{1,64}) ####")
