@@ -12,9 +12,13 @@ from tdx._declare import describes, here
 from tdx.image import Image
 from tdx.modules._guest import KEY_PRIORITY, PROGRAM, VolumeName, between, install_program
 
-DEFAULT_PCRS = (9, 11, 12, 13)
-"""The initrd, the UKI's sections, and what the boot stub was given beside them: what ``tdxc measure`` predicts for an
-image on every platform. PCR 4 is not meaningful on Google's; 0 and 7 change when the cloud updates its firmware."""
+DEFAULT_PCRS = (4, 9, 11, 12, 13)
+"""What was booted, the initrd, the UKI's sections, and what the boot stub was given beside them. Firmware extends 4
+with the hash of the UKI; the others, which ``tdxc measure`` predicts on every platform, are extended by what runs after
+it, and so by any other system too. 0 and 7 are left out, as they change when the cloud updates its firmware."""
+
+FIRMWARE_PCRS = range(8)
+"""The registers that firmware extends before it hands over (TCG PC Client Platform Firmware Profile, section 3.3.4)."""
 
 Pcr = Annotated[int, between(0, 23, "the number of a PCR")]
 PipeTimeout = Annotated[int, between(1, 3600, "a time in seconds")]
@@ -56,6 +60,12 @@ class KeyGeneration:
         if pcrs and strategy != "tpm":
             message = f"KeyGeneration(): pcrs are those of a TPM, which strategy='{strategy}' does not use"
             raise DiagnosticError.of(Code.E_VALUE, message, span, fix="leave pcrs out, or write strategy='tpm'")
+        if pcrs and not set(pcrs) & set(FIRMWARE_PCRS):
+            given = ", ".join(map(str, pcrs))
+            message = f"KeyGeneration(): whatever runs on the same TPM can extend PCR {given} by itself"
+            raise DiagnosticError.of(
+                Code.E_VALUE, message, span, fix="add one that firmware extends: 4, which has the hash of the UKI"
+            )
         self.node = GuestKey(
             name=name,
             strategy=strategy,
