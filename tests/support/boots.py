@@ -42,6 +42,7 @@ class Boot:
     stub: str = "257.13"
     memory: bytes = b"HOB of 4 GiB"
     acpi: tuple[bytes, bytes, bytes] = (b"loader", b"rsdp", b"tables")
+    smbios: bytes = b""
     exit_retried: bool = False
     passed: str = ""
 
@@ -92,6 +93,8 @@ def steps(boot: Boot) -> Iterable[Step]:
     yield Step(7, EventType.EV_SEPARATOR, bytes(4), bytes(4), "a separator")
     for blob, name in zip(boot.acpi, ("table-loader", "rsdp", "tables"), strict=True):
         yield Step(1, EventType.EV_PLATFORM_CONFIG_FLAGS, blob, b"ACPI DATA", f"the ACPI blob {name}")
+    if boot.smbios:
+        yield Step(1, EventType.EV_EFI_HANDOFF_TABLES, boot.smbios, bytes(32), "the SMBIOS tables", keep=False)
     yield Step(4, EventType.EV_EFI_ACTION, CALLING, CALLING, "the firmware starts the boot option")
     uki = Origin(artifact="demo.efi", rule="Authenticode")
     size = bytes(8) + len(boot.uki).to_bytes(8, "little") + bytes(16)

@@ -109,6 +109,15 @@ def test_a_machine_with_a_tpm_that_differs_is_told_why(boot: Boot, kind: Kind, w
     assert words in result.causes[0].sentence
 
 
+def test_smbios_tables_that_alone_differ_are_another_processor_s() -> None:
+    booted, manifest = Boot(smbios=b"Sapphire Rapids"), manifest_of(Boot(smbios=b"Granite Rapids"))
+    result = verify(Evidence(log=td_log(booted), manifest=manifest))
+    assert not result.ok
+    (cause,) = result.causes
+    assert cause.kind is Kind.MACHINE
+    assert "another processor" in cause.sentence
+
+
 def test_both_sides_of_the_first_difference_are_shown() -> None:
     result = against(Boot(kernel=b"other", uname=b"other"))
     check = next(check for check in result.checks if check.name == "rtmr2 matches the manifest")

@@ -18,7 +18,7 @@ from support.commands import ROOT, invoke
 from support.measured import DATA, MEASURED_PCRS, assert_events, assert_registers, assert_td_events, saved_boot
 from tdxc_runtime.measure.events import Algorithm, Register, replay, variants
 
-BOOTS = ("direct-257", "direct-261", "direct-262", "disk-252", "disk-257", "disk-259", "profile-257")
+BOOTS = ("direct-257", "direct-261", "direct-262", "disk-252", "disk-254", "disk-257", "disk-259", "profile-257")
 
 
 def test_all_boots_are_looked_at() -> None:

@@ -6,7 +6,7 @@ Sources: systemd ``src/fundamental/uki.h`` (``tpm-pcr.h`` before 255) for the se
 ``src/boot/stub.c`` (``src/boot/efi/stub.c`` before 257) for everything else, read at the tags v252 to v257; for later
 versions the pull requests 37372 (the stub loads the kernel itself, 258), 41387 and 42945 (console=, 261), 42233
 (SMBIOS objects, 261), 42851 (the same for confidential VMs, 262) and 41217 (boot secret, 261), and the file as it was
-shortly before v261. Real boots confirm 252, 257, 259, 261 and 262.
+shortly before v261. Real boots confirm 252, 254, 257, 259, 261 and 262.
 """
 
 from __future__ import annotations
