@@ -25,8 +25,8 @@ def memory_cause(view: View) -> Cause | None:
     if all(EventType.EV_EFI_HANDOFF_TABLES in {_type(d.expected), _type(d.found)} for d in platform):
         return Cause(
             kind=Kind.MACHINE,
-            sentence="the SMBIOS tables differ while memory and ACPI tables do not: the host has another processor than "
-            "the prediction was made for, or QEMU was given other -smbios settings",
+            sentence="the SMBIOS tables differ while memory and ACPI tables do not: the host has another processor "
+            "than the prediction was made for, or QEMU was given other -smbios settings",
         )
     acpi = [d for d in platform if EventType.EV_PLATFORM_CONFIG_FLAGS in {_type(d.expected), _type(d.found)}]
     if len(acpi) <= 1 and all(d.expected is not None and d.found is not None for d in platform):
