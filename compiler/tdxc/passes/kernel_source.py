@@ -220,7 +220,8 @@ class _Configuration(NamedTuple):
 def _configuration(image: ResolvedImage, sink: DiagnosticSink) -> _Configuration:
     kernel = image.authored_kernel
     recipe = recipe_options(kernel, sink)
-    base = _config_file(kernel, sink) if kernel.config_file else list(merge_options(default_options(image)))
+    # a later line counts: of the features, one that needs an option comes behind the base that does without
+    base = _last_of_each(_config_file(kernel, sink) if kernel.config_file else default_options(image))
     own = [option for option in (*base, *recipe) if option.name == "MODULES"]
     has_modules = bool(own) and own[-1].value == "y"
     required = [
@@ -230,7 +231,7 @@ def _configuration(image: ResolvedImage, sink: DiagnosticSink) -> _Configuration
     ]
     report_contradictions(required, recipe, sink)
     if kernel.config_file:
-        report_contradictions(required, _last_of_each(base), sink)
+        report_contradictions(required, base, sink)
     if not has_modules:
         _refuse_modules((*base, *recipe), sink)
     demanded = {option.name: option for option in merge_options(required, recipe)}
@@ -238,7 +239,7 @@ def _configuration(image: ResolvedImage, sink: DiagnosticSink) -> _Configuration
     kept = {option.name: option for option in base if option.name in demanded and demanded[option.name].value == "m"}
     return _Configuration(
         demanded=tuple({**demanded, **kept}.values()),
-        base=tuple(option for option in merge_options(_last_of_each(base)) if option.name not in demanded),
+        base=tuple(option for option in merge_options(base) if option.name not in demanded),
         has_modules=has_modules,
     )
 
@@ -347,9 +348,8 @@ def _source_files(kernel: ResolvedKernel, authored: Kernel) -> tuple[SourceFile,
 
 
 def config_text(kernel: ResolvedKernel) -> str:
-    """The .config that the build starts from: what is demanded over the base, sorted by name."""
-    options = merge_options(kernel.base_options, kernel.options)
-    return "".join(f"{print_option(option)}\n" for option in options)
+    """The .config that the build starts from: the base, then what is demanded, for of a choice the last line counts."""
+    return "".join(f"{print_option(option)}\n" for option in (*kernel.base_options, *kernel.options))
 
 
 def _requirements_text(kernel: ResolvedKernel, authored: Kernel) -> str:

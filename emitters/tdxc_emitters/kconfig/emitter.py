@@ -18,7 +18,8 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class KconfigEmitter:
-    """Writes the merged options, sorted by name, and each fragment as given; names are numbered in merge order."""
+    """Writes the merged options (what a kernel from source starts from, then what is demanded; each sorted by name),
+    and each fragment as given; names are numbered in merge order."""
 
     name: ClassVar[str] = "kconfig"
 
@@ -27,7 +28,7 @@ class KconfigEmitter:
         kernel = image.kernel
         tree = TreeBuilder()
         header = SOURCE_HEADER if kernel.source is KernelSource.SOURCE else HEADER
-        options = sorted((*kernel.options, *kernel.base_options), key=lambda option: option.name)
+        options = (*kernel.base_options, *kernel.options)
         text = header + "".join(f"{print_option(option)}\n" for option in options)
         tree.add("kernel/config", TreeFile.text(text, origin=Origin(span=kernel.span, cause="merged kernel options")))
         for fragment in kernel.fragments:

@@ -11,6 +11,7 @@ drivers/firmware/efi/libstub/efi-stub-helper.c (``LOADED_IMAGE::LoadOptions`` an
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ Row = dict[str, object]
 
 _UKI_PENDING = "the UKI, which a bake makes"
 _ROOT_HASH_PENDING = "the root hash, with which a bake begins the command line"
+
+_FIRST_IN_RTMR = (6, 9)
+"""The first Linux whose EFI stub uses the confidential-computing protocol (efi-stub-helper.c)."""
 
 _ALGORITHMS = {"rtmr2": ("sha384",), "pcr9": ("sha256", "sha384"), "pcr11": ("sha256", "sha384")}
 
@@ -60,8 +64,14 @@ def event_rows(image: ResolvedImage, registers: tuple[str, ...]) -> Iterator[Row
                 yield from _pending(register, "EV_IPL", "sections of the UKI", "a systemd-stub whose rules are known")
         elif register == "pcr11" or (register == "rtmr2" and rules.in_rtmr):
             yield from _section_rows(image, register, rules)
-        if register in {"rtmr2", "pcr9"}:
+        if register == "pcr9" or (register == "rtmr2" and _measures_in_rtmr(image.kernel.version)):
             yield from _kernel_rows(image, register)
+
+
+def _measures_in_rtmr(kernel_version: str) -> bool:
+    """Whether the kernel measures into a TD's registers: since Linux 6.9. A packaged one's version is not known yet."""
+    numbers = tuple(int(number) for number in re.findall(r"[0-9]+", kernel_version)[:2])
+    return not numbers or numbers >= _FIRST_IN_RTMR
 
 
 def _section_rows(image: ResolvedImage, register: str, rules: StubRules) -> Iterator[Row]:

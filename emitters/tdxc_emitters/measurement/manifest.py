@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from tdxc.ir import ResolvedBuild, ResolvedImage
+from tdxc.ir import BuildLanguage, KernelSource, ResolvedBuild, ResolvedImage
 from tdxc.ir.marks import development_reasons
 
 from tdxc_emitters.measurement.events import Row, cmdline_text, event_rows, stub_rules
@@ -47,6 +47,7 @@ def manifest(image: ResolvedImage, platform: str) -> dict[str, object]:
 def inputs(image: ResolvedImage) -> dict[str, object]:
     """What the manifest rests on, as far as the recipe says."""
     rules = stub_rules(image)
+    builds = [_build(build) for build in image.builds if build.language is not BuildLanguage.KERNEL]
     return {
         "image": image.name,
         "version": image.version,
@@ -56,10 +57,11 @@ def inputs(image: ResolvedImage) -> dict[str, object]:
         "firmware": image.firmware,
         "command_line": cmdline_text(image),
         "kernel_package": image.kernel.package,
+        **({"kernel": _kernel(image)} if image.kernel.source is KernelSource.SOURCE else {}),
         "stub": _stub(image) | ({"rules": rules.version} if rules else {}),
         "packages": [package.name for package in image.packages],
         "packages_from": _packages_from(image),
-        **({"builds": [_build(build) for build in image.builds]} if image.builds else {}),
+        **({"builds": builds} if builds else {}),
         "development": list(development_reasons(image)),
     }
 
@@ -68,6 +70,13 @@ def _stub(image: ResolvedImage) -> dict[str, object]:
     if image.efi_stub is None:
         return {"package": "systemd-boot-efi"}
     return {"package": "systemd-boot-efi", "version": image.efi_stub.version, "sha256": image.efi_stub.sha256}
+
+
+def _kernel(image: ResolvedImage) -> dict[str, object]:
+    """A kernel from source: its version, which decides what its EFI stub measures, and where the source comes from."""
+    tarball = image.authored_kernel.source
+    source = f"{tarball.tarball} with SHA-256 {tarball.sha256}" if tarball else image.kernel.package
+    return {"version": image.kernel.version, "source": source}
 
 
 def _packages_from(image: ResolvedImage) -> dict[str, object]:

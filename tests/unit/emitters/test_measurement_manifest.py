@@ -11,7 +11,7 @@ import pytest
 from support.builds import local_source, resolved_build
 from support.resolved_images import SPAN, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import CompiledImage, EfiStub, OutputTarget, Partition, Ssh
+from tdxc.ir import BuildLanguage, CompiledImage, EfiStub, KernelSource, OutputTarget, Partition, Ssh
 from tdxc_emitters import emit_image
 from tdxc_runtime.measure.events import RTMR0, RTMR1, RTMR2, RTMR3, Algorithm, EventType, PredictedEvent, Register
 from tdxc_runtime.measure.manifest import Manifest, State
@@ -56,6 +56,25 @@ def test_command_line_event_is_that_of_the_kernel() -> None:
     events = [event for event in parsed().prediction if isinstance(event, PredictedEvent)]
     found = [event for event in events if event.event_type is EventType.EV_EVENT_TAG and event.register == RTMR2]
     assert [event.digest(Algorithm.SHA384) for event in found] == [expected, None]
+
+
+def source_kernel(version: str) -> dict[str, Any]:
+    kernel = resolved_image().kernel
+    made = attrs.evolve(kernel, source=KernelSource.SOURCE, package="linux-source", version=version)
+    return {"kernel": made, "builds": (resolved_build(name="kernel", language=BuildLanguage.KERNEL),)}
+
+
+def test_a_kernel_from_source_is_an_input_with_its_version_and_no_program() -> None:
+    found = data(**source_kernel("6.12"))["inputs"]
+    assert found["kernel"] == {"version": "6.12", "source": "linux-source"}
+    assert "builds" not in found
+    assert "kernel" not in data()["inputs"]
+
+
+@pytest.mark.parametrize(("version", "measures"), [("6.8", False), ("6.9-rc1", True), ("6.12.5", True)])
+def test_the_kernels_version_decides_whether_it_measures_into_a_td(version: str, measures: bool) -> None:
+    rows = data(**source_kernel(version))["events"]
+    assert any(row["register"] == "rtmr2" and row["type"] == "EV_EVENT_TAG" for row in rows) is measures
 
 
 def test_registers_without_pending_events_have_a_value() -> None:
