@@ -168,6 +168,18 @@ def test_profile_lies_over_the_base(suite: str) -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
+def test_builds_of_a_profile_are_no_dependencies_of_the_base(suite: str) -> None:
+    image = resolved_image()
+    variant = attrs.evolve(image, profiles=("cloud",), builds=(resolved_build(),))
+    tree = emit_image(CompiledImage(span=SPAN, image=image, variants=(variant,)))
+    base, cloud = summarise(tree, suite), summarise(tree, suite, ("cloud",))
+    assert base.complaints == cloud.complaints == ()
+    assert (base.image["Dependencies"], list(base.builds)) == ([], [])
+    assert (cloud.image["Dependencies"], list(cloud.builds)) == (["build-tool"], ["build-tool"])
+    assert cloud.paths("ExtraTrees")[-1] == "mkosi.output/build-tool.tar"
+
+
+@pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize(
     ("reference", "changes"),
     [

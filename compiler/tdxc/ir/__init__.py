@@ -11,6 +11,7 @@ from tdxc.ir.boot import DEFAULT_PRIORITY as DEFAULT_PRIORITY
 from tdxc.ir.boot import BootStep as BootStep
 from tdxc.ir.boot import BootUnit as BootUnit
 from tdxc.ir.boot import OrderedStep as OrderedStep
+from tdxc.ir.build import BUILD_ROOT as BUILD_ROOT
 from tdxc.ir.build import Artifact as Artifact
 from tdxc.ir.build import Build as Build
 from tdxc.ir.build import BuildLanguage as BuildLanguage

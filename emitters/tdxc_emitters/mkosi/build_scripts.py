@@ -6,13 +6,9 @@ import posixpath
 from collections.abc import Iterable, Iterator
 
 from tdxc import quoting
-from tdxc.ir import Artifact, BuildLanguage, ResolvedBuild
+from tdxc.ir import BUILD_ROOT, Artifact, BuildLanguage, ResolvedBuild
 
 from tdxc_emitters.mkosi.templates import read_template
-
-BUILD_ROOT = "/var/lib/tdxc-build"
-"""Where everything is built: one path on every host, as compilers write it into what they make. It lies in the overlay
-that mkosi throws away."""
 
 _TITLES = {BuildLanguage.GO: "Go", BuildLanguage.RUST: "Rust", BuildLanguage.DOTNET: ".NET SDK"}
 _TEMPLATES = {"fetch_git": "git", "need_lock": "lock", "check_version": "version"}

@@ -8,12 +8,9 @@ from __future__ import annotations
 import posixpath
 from typing import NamedTuple
 
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import Artifact, Build
-
-BUILD_ROOT = "/var/lib/tdxc-build"
-"""Where everything is built: one path on every host, as compilers write it into what they make."""
+from tdxc.ir import BUILD_ROOT, Artifact, Build
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -89,8 +86,6 @@ def merged_environment(build: Build, recipe: Recipe, path: str) -> tuple[tuple[s
 
 def placed_artifacts(build: Build, recipe: Recipe) -> tuple[Artifact, ...]:
     """The artifacts with their sources relative to the build's folder. Raises E_PATH for one outside of it."""
-    from tdxc import records
-
     placed = []
     inside = posixpath.join("source", build.source.subdir)
     for artifact in build.artifacts:
