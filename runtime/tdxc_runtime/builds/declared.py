@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tdxc.diagnostics import Code, DiagnosticError
 
 DECLARATION = Path(".tdxc/builds.json")
 _FORMAT = 1
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""A commit in full: SHA-1 or, in newer repositories, SHA-256 (gitrepository-layout(5), objects)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -29,10 +32,19 @@ class DeclaredBuild:
     packages: tuple[str, ...] = ()
     inputs: Mapping[str, str] = attrs.field(factory=dict)
 
+    @property
+    def moving_source(self) -> str:
+        """The branch or tag of its git repository, which can be another commit tomorrow; else empty."""
+        rev = self.inputs.get("rev", "") if self.inputs.get("git") else ""
+        return "" if _COMMIT.fullmatch(rev) else rev
+
 
 @attrs.frozen(kw_only=True)
 class BuildRecord:
-    """What is recorded of a build beside the image: ``key`` is empty where its packages were not known beforehand."""
+    """What is recorded of a build beside the image.
+
+    ``key`` is empty where the key did not say it all: its packages were not known beforehand, or its source can change.
+    """
 
     name: str
     language: str = ""

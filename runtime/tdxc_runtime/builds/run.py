@@ -167,6 +167,10 @@ def _make(bench: BuildBench, build: DeclaredBuild) -> tuple[BuildRecord, tuple[D
         packages = bench.index.resolve(build.packages)
     except DiagnosticError as fault:
         raise _of_build(build, fault) from fault
+    if build.moving_source:
+        bench.progress(f"build {build.name}: '{build.moving_source}' can change, so it is built each time")
+        _run_alone(bench, build)
+        return _uncached(build), ()
     inputs = complete_inputs(build.inputs, packages, bench.workplace.tool.version)
     key = cache_key(inputs)
     record = BuildRecord(name=build.name, language=build.language, key=key, network=build.network)

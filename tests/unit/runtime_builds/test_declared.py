@@ -82,6 +82,18 @@ def test_a_recipe_says_the_same_wherever_it_lies_and_in_whatever_order(tmp_path:
     assert keys["flag"] != keys["one"]
 
 
+@pytest.mark.parametrize(
+    ("rev", "moving"), [("v1.2", "v1.2"), ("0a" * 20, ""), ("0a" * 32, ""), ("0a" * 19, "0a" * 19)]
+)
+def test_a_branch_or_tag_in_a_recipe_is_a_moving_source(tmp_path: Path, rev: str, moving: str) -> None:
+    source = f"git('https://example.com/x.git', rev={rev!r})"
+    (tmp_path / "recipe.py").write_text(
+        "from tdx import Build, Image, git\nimg = Image('node', base='debian/trixie')\n"
+        f"img.build(Build.go(name='node', src={source}, output='/usr/bin/node'))\n"
+    )
+    assert declared(tmp_path / "recipe.py", tmp_path / "out")["node"].moving_source == moving
+
+
 def test_the_build_of_a_shell_has_to_exist() -> None:
     builds = (DeclaredBuild(name="hello-go"), DeclaredBuild(name="hello-c"))
     assert find_build(builds, "hello-c") is builds[1]

@@ -262,6 +262,23 @@ def test_where_packages_cannot_be_asked_for_nothing_is_cached_and_mkosi_builds_a
     assert not place.store.folder.exists()
 
 
+def test_a_branch_or_tag_is_built_each_time_and_a_commit_is_kept(place: Place) -> None:
+    moving = attrs.evolve(HELLO, inputs={"git": "https://example.com/x.git", "rev": "v1.2"})
+    fixed = attrs.evolve(OTHER, inputs={"git": "https://example.com/x.git", "rev": "0a" * 20})
+    told: list[str] = []
+    first = place.bake(moving, fixed)
+    second = place.bake(moving, fixed, name="again", told=told)
+    assert [command[-3] for command in place.tool.commands] == [
+        "--dependency=build-hello",
+        "--dependency=build-other",
+        "--dependency=build-hello",
+    ]
+    assert "build hello: 'v1.2' can change, so it is built each time" in told
+    assert first.records == second.records
+    assert [bool(record.key) for record in first.records] == [False, True]
+    assert [entry.build for entry in place.store.entries()] == ["other"]
+
+
 def test_an_image_without_builds_is_baked_as_it_always_was(place: Place) -> None:
     made = place.bake()
     assert (made.records, made.arguments, made.diagnostics) == ((), (), ())
