@@ -152,8 +152,10 @@ def _toolchain(build: ResolvedBuild) -> Iterator[str]:
         yield "# The toolchain, from a pinned archive; Rust's brings an installer."
         yield f"download {_words(build, toolchain.url, toolchain.sha256, archive)}"
         yield f"unpack {_words(build, archive, home)}"
-        yield f"if [[ -x {_word(build, f'{home}/install.sh')} ]]; then"
-        yield f"    {_words(build, f'{home}/install.sh', f'--prefix={home}', '--without=rust-docs')}"
+        installer = f"{home}/install.sh"
+        options = (f"--prefix={home}", "--without=rust-docs", "--disable-ldconfig")
+        yield f"if [[ -x {_word(build, installer)} ]]; then"
+        yield f"    {_words(build, installer, *options)}"
         yield "fi"
     if build.version_command:
         title = _TITLES.get(build.language, "GCC")

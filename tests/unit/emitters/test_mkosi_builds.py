@@ -180,6 +180,34 @@ def test_a_tarball_is_unpacked_once_its_digest_is_right(tmp_path: Path, top: str
             assert sha256 in caught.value.stderr
 
 
+@pytest.mark.parametrize("installer", [False, True])
+def test_a_pinned_toolchain_is_unpacked_or_installed_and_asked_for_its_version(tmp_path: Path, installer: bool) -> None:
+    inner = tmp_path / "in/toolchain-1.2"
+    (inner / "part").mkdir(parents=True)
+    program = "#!/bin/sh\necho 1.2.3\n"
+    if installer:
+        (inner / "part/compiler").write_text(program)
+        move = 'mkdir -p "${1#--prefix=}/bin" && cp part/compiler "${1#--prefix=}/bin/"'
+        (inner / "install.sh").write_text(f'#!/bin/sh\nset -e\ncd "$(dirname "$0")"\n{move}\n')
+        (inner / "install.sh").chmod(0o755)
+        (inner / "part/compiler").chmod(0o755)
+    else:
+        (inner / "bin").mkdir()
+        (inner / "bin/compiler").write_text(program)
+        (inner / "bin/compiler").chmod(0o755)
+    archive = tmp_path / "x.tar.gz"
+    subprocess.run(["tar", "-czf", str(archive), "-C", str(tmp_path / "in"), "toolchain-1.2"], check=True)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    build = resolved_build(
+        toolchain=Toolchain(span=SPAN, version="1.2", url=f"file://{archive}", sha256=digest),
+        environment=(("PATH", "/var/lib/tdxc-build/tool/toolchain/bin:/usr/bin:/bin"),),
+        version_command="compiler",
+        compile="compiler > tool",
+    )
+    dest = run_scripts(emitted(build), "tool", tmp_path)
+    assert (dest / "usr/bin/tool").read_text() == "1.2.3\n"
+
+
 def outside(script: str, folder: Path, **environment: str) -> str:
     """Run a script's part outside of the environment, with a ``mkosi-chroot`` that only prints; its network file."""
     programs = folder / "bin"
