@@ -195,27 +195,45 @@ class Verbs(Declarations, abc.ABC):
         platform: Literal["qemu", "azure", "gcp"] = "qemu",
         boot: Literal["disk", "direct"] = "disk",
         firmware: v.HostPath | None = None,
+        endorsement: v.HostPath | None = None,
         memory: v.Size = "2G",
         vcpus: v.CpuCount = 2,
         qemu: v.HostPath | None = None,
+        qemu_version: str = "",
+        physical_bits: int | None = None,
+        processor_id: str = "",
+        two_pass: bool = False,
+        uki_profile: int = 0,
     ) -> Measurement:
         """Predict the registers of the image that ``bake`` left in ``output``, for one machine.
 
-        Raises E_MEASUREMENT when ``output`` holds no bake of the recipe as it is now.
+        The arguments are the options of ``tdxc measure``. Raises E_MEASUREMENT when ``output`` holds no bake of the
+        recipe as it is now.
         """
         if self._record("measure", output=str(output), platform=platform):
             return cast("Measurement", Recorded())
         from tdxc import baked
         from tdxc_runtime.measure import machine, manifest, request
+        from tdxc_runtime.measure.firmware.mrtd import PageOrder
 
         self._check_baked(Path(output))
+        shape = machine.GuestMachine(
+            memory=v.size_bytes(memory),
+            vcpus=vcpus,
+            physical_bits=physical_bits,
+            processor_id=machine.parse_processor_id(processor_id) if processor_id else "",
+        )
         asked = request.MeasurementRequest(
             artifact=Path(output),
             platform=manifest.Platform(platform),
             boot=request.BootMode(boot),
+            profile=uki_profile,
             firmware=None if firmware is None else Path(firmware),
-            machine=machine.GuestMachine(memory=v.size_bytes(memory), vcpus=vcpus),
+            endorsement=None if endorsement is None else Path(endorsement),
+            page_order=PageOrder.ADDS_FIRST if two_pass else PageOrder.INTERLEAVED,
+            machine=shape,
             qemu=None if qemu is None else Path(qemu),
+            qemu_version=machine.QemuVersion.parse(qemu_version) if qemu_version else None,
         )
         measurement = baked.measure(asked)
         self._tell(measurement.warnings)

@@ -17,6 +17,7 @@ from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 from tdxc.ir import DebloatKind, KeepDecision, OutputTarget, Reproducibility, ResolvedImage, codec
 from tdxc_runtime.disk import make_esp_disk, write_raw
 from tdxc_runtime.measure.events import RTMR1, RTMR2, Register, variants
+from tdxc_runtime.measure.machine import GuestMachine
 from tdxc_runtime.measure.manifest import Platform
 from tdxc_runtime.measure.request import BootMode, MeasurementRequest
 from tdxc_runtime.measure.stub.versions import parse_stub_version
@@ -167,6 +168,11 @@ def test_an_image_measures_what_it_baked_and_nothing_else(tmp_path: Path) -> Non
     asked = attrs.evolve(request(folder), platform=Platform.AZURE)
     assert manifest.prediction == measure(asked).manifest.prediction
     assert manifest.expected(Register.pcr(9))
+    shaped = recipe.measure(str(folder), processor_id="F2 06 0C 00 FF FB 8B 1F", physical_bits=46, two_pass=True)
+    machine = GuestMachine(processor_id="f2060c00fffb8b1f", physical_bits=46)
+    assert shaped.manifest.inputs["machine"] == json.loads(json.dumps(attrs.asdict(machine)))
+    with pytest.raises(DiagnosticError, match="no processor's identity"):
+        recipe.measure(str(folder), processor_id="GenuineIntel")
     recipe.install("jq")
     with pytest.raises(DiagnosticError):
         recipe.measure(str(folder))
