@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tdxc import __version__, policy, records
 from tdxc.baked import describe_bake
+from tdxc.combination import check_layers
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan
 from tdxc.driver import Compilation, analyse, compile_image, write_compilation
 from tdxc.ir import AuthoredImage, ResolvedImage, codec
@@ -198,13 +199,19 @@ def debug_build(image: AuthoredImage, options: BakeOptions, build: str, backend:
 def baked_variant(compilation: Compilation, profiles: tuple[str, ...]) -> ResolvedImage:
     """The image with these profiles: the compilation has it already, unless several are combined.
 
-    Raises E_REFERENCE for a profile that does not exist, and whatever is wrong with the combination.
+    Raises E_REFERENCE for a profile that does not exist, and whatever is wrong with the combination, such as E_EMIT for
+    a file that two of them change.
     """
     compiled = compilation.compiled
     for image in (compiled.image, *compiled.variants):
         if image.profiles == profiles:
             return image
-    return analyse(compilation.authored, profiles=profiles)[0].image
+    combined = analyse(compilation.authored, profiles=profiles)[0].image
+    sink = DiagnosticSink()
+    alone = [variant for variant in compiled.variants if variant.profiles[0] in profiles]
+    sink.extend(check_layers(compiled.image, alone, combined))
+    sink.raise_if_errors()
+    return combined
 
 
 def lock_image(image: AuthoredImage, lockfile: Path = DEFAULT_LOCKFILE) -> LockFile:

@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tdxc.observers": (*FOUNDATION, "tdxc.pipeline"),
     "tdxc.lock": (*FOUNDATION, "tdxc.lock"),
     "tdxc.policy": FOUNDATION,
+    "tdxc.combination": FOUNDATION,
     "tdxc.explain": FOUNDATION,
     "tdxc.overrides": FOUNDATION,
     "tdxc.writer": FOUNDATION,
