@@ -143,7 +143,14 @@ func (s *Source) fromTPM(ctx context.Context, disks []*config.Disk, key *config.
 	return made, nil
 }
 
+// firmwarePCRs are the registers that firmware extends before it hands over (TCG PC Client Platform Firmware Profile,
+// section 3.3.4); whatever runs can extend the others.
+const firmwarePCRs = 8
+
 func (s *Source) makeSealed(device *tpm.Device, key *config.Key) (*secret.Buffer, error) {
+	if key.TPM.PCRs[0] >= firmwarePCRs { // they ascend
+		s.Log.Warn("no register of firmware is among the PCRs: another system on this TPM can bring them to the same values", "key", key.Name)
+	}
 	made, err := secret.Random(key.SizeBytes)
 	if err != nil {
 		return nil, err
