@@ -57,8 +57,10 @@ class Plain:
         return isinstance(value, self.type)
 
     def problems(self, value: object) -> Iterator[Problem]:
-        """A wrong type, or text that UTF-8 cannot hold."""
-        if not self.accepts(value):
+        """A wrong type, or text that UTF-8 cannot hold; a secret has no type but its own."""
+        if isinstance(value, _secret.SecretReference) and self.type is not _secret.SecretReference:
+            yield secret_problem(value)
+        elif not self.accepts(value):
             quotes = self.type is str and isinstance(value, int | float)
             yield wrong_type(self.noun, value, fix="put it into quotes" if quotes else "")
         elif isinstance(value, str) and not _is_utf8(value):

@@ -9,6 +9,7 @@ from typing import Annotated
 from tdxc.diagnostics import UNKNOWN_SPAN, Code
 from tdxc.ir import Artifact, Blob, Build, BuildLanguage, BuildSource, SourceFile, Toolchain
 
+from tdx._declarations import with_span
 from tdx._kinds import Constraint, Problem
 from tdx._source import read_folder
 from tdx.image import Image
@@ -48,7 +49,7 @@ def install_program(image: Image) -> None:
     build = Build(
         name=NAME,
         language=BuildLanguage.GO,
-        source=BuildSource(files=program_sources(), span=span),
+        source=BuildSource(files=with_span(program_sources(), span), span=span),
         toolchain=Toolchain(span=span),
         artifacts=(Artifact(source="", dest=PROGRAM, span=span),),
         program=NAME,

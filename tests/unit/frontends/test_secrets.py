@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 from tdx import Image, SecretSchema, SecretTarget
+from tdx._declare import signature_of
+from tdx._kinds import Constrained, Either, Kind, ListOf, MapOf
 from tdx._load import load_recipe
 from tdx.modules import DiskEncryption, KeyGeneration, SecretDelivery
+from tdx.yaml.keys import KEYS
+from tdx.yaml.schema import _function
 from tdxc import driver
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 
@@ -242,3 +246,31 @@ def test_files_of_secrets_have_owners_that_exist() -> None:
     with pytest.raises(DiagnosticError) as caught:
         driver.analyse(image.freeze())
     assert [d.code for d in caught.value.diagnostics] == [Code.E_REFERENCE]
+
+
+def with_secret(kind: Kind, secret: object) -> list[object]:
+    """Values of a kind that hold a secret: alone, in lists and in mappings."""
+    match kind:
+        case ListOf():
+            return [[value] for value in with_secret(kind.item, secret)]
+        case MapOf():
+            return [{"A": value} for value in with_secret(kind.value, secret)]
+        case Either():
+            return [value for arm in kind.arms for value in with_secret(arm, secret)]
+        case Constrained():
+            return with_secret(kind.kind, secret)
+        case _:
+            return [secret]
+
+
+def test_no_argument_of_any_declaration_takes_a_secret() -> None:
+    token = SecretDelivery().secret("api_token")
+    seen = 0
+    for key in KEYS:
+        for builder in (key.builder, *(builder for _word, builder in key.variants)):
+            for parameter in signature_of(_function(builder)).parameters if builder else ():
+                for value in with_secret(parameter.kind, token) if parameter.name != "secrets" else ():
+                    codes = {problem.code for problem in parameter.kind.problems(value)}
+                    assert codes == {Code.E_SECRET}, (key.name, parameter.name, value)
+                    seen += 1
+    assert seen > 150
