@@ -12,12 +12,14 @@ from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 from .boot.fat import FatFileSystem, MalformedFatError
 from .boot.gpt import ESP_TYPE, SECTOR, PartitionTable, read_partition_table
 from .pe.diagnose import artifact_error
+from .qcow2 import MAGIC, Qcow2Disk
 from .sources import ByteSource, FileSource
 
 REMOVABLE_PATH = ("EFI", "BOOT", "BOOTX64.EFI")
 _SECRET_OFF = ("loader", "boot-secret-mixin")
 _DISK_SUFFIXES = frozenset({".raw", ".img"})
-_DISK_FILES = _DISK_SUFFIXES | {".vhd"}
+_DISK_FILES = _DISK_SUFFIXES | {".vhd", ".qcow2"}
+_PACKED = frozenset({".gz", ".xz", ".zst", ".tar"})
 _IMAGE_SUFFIXES = frozenset({".efi"})
 
 
@@ -37,7 +39,7 @@ class Artifact:
 
 @contextlib.contextmanager
 def open_artifact(path: Path, disk: Path | None = None) -> Iterator[Artifact]:
-    """Open a UKI, a kernel, a raw disk image, or an output folder with one UKI or disk image.
+    """Open a UKI, a kernel, a disk image (raw, fixed VHD, qcow2), or an output folder with one UKI or disk image.
 
     ``disk`` may name the disk image (or its first 34 sectors) of a UKI that boots from one. E_MEASUREMENT when nothing
     has been baked yet, E_ARTIFACT when the files are not what they should be.
@@ -46,7 +48,7 @@ def open_artifact(path: Path, disk: Path | None = None) -> Iterator[Artifact]:
         image_path, disk_path = _locate(path, disk)
         table, esp = None, None
         if disk_path is not None:
-            source = stack.enter_context(FileSource(disk_path))
+            source = _disk_of(stack.enter_context(FileSource(disk_path)), str(disk_path))
             table = read_partition_table(source, artifact=str(disk_path))
             esp = _open_esp(source, table)
         if image_path is not None:
@@ -72,7 +74,15 @@ def _locate(path: Path, disk: Path | None) -> tuple[Path | None, Path | None]:
         return image, raw
     if not path.exists():
         raise _not_baked(path)
+    if path.suffix in _PACKED:
+        raise artifact_error(str(path), "the disk is packed", "unpack it, or measure the UKI or the output folder")
     return (None, path) if path.suffix in _DISK_FILES else (path, disk)
+
+
+def _disk_of(file: ByteSource, artifact: str) -> ByteSource:
+    """The disk that a file is or holds."""
+    is_qcow2 = file.size > len(MAGIC) and file.read(0, len(MAGIC)) == MAGIC
+    return Qcow2Disk(file, artifact) if is_qcow2 else file
 
 
 def _not_baked(path: Path) -> DiagnosticError:
