@@ -28,6 +28,7 @@ unit: setup  ## what needs neither root nor the network
 	$(BIN)/pytest -q -m "not integration and not kernel" -n auto --durations=10
 	$(call say,"unit tests of the program inside of the guest")
 	cd runtime/guest && $(GO) test ./...
+	cd runtime/guest && CGO_ENABLED=1 $(GO) test -race -run AtOnce ./internal/quote ./internal/secrets
 
 FUZZ_SECONDS ?= 60
 fuzz: setup  ## the guest's parsers and servers: what the host, the network and disks send

@@ -27,6 +27,7 @@ if [ -n "$group" ]; then # what the tests hold ours against
     want 'command -v systemd-escape && command -v systemd-sysusers' systemd
     want 'command -v tpm2_eventlog' tpm2-tools
     want 'command -v swtpm' swtpm
+    want 'command -v gcc && test -e /usr/include/stdio.h' 'gcc libc6-dev' # the race detector of Go
     want 'command -v cryptsetup' cryptsetup-bin
     if [ -d ../shared/vectors ]; then want 'command -v go' golang-go; fi
 fi
