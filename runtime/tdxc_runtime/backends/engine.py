@@ -29,7 +29,6 @@ from tdxc_runtime.backends.mkosi_tool import MkosiTool
 from tdxc_runtime.backends.package_sources import TreeSources
 from tdxc_runtime.backends.workplace import Workplace, prepare_workplace
 from tdxc_runtime.builds.declared import read_builds
-from tdxc_runtime.builds.fetch_settings import write_fetch_settings
 from tdxc_runtime.builds.run import MadeBuilds, made_builds
 from tdxc_runtime.process import describe_status, rerunnable, stop_on_signals
 from tdxc_runtime.supervisor.syscalls import exchange
@@ -153,8 +152,6 @@ def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Wo
     if request.progress:
         request.progress(_sources_sentence(workplace.sources, workplace.mirror, request.mirror))
     builds = read_builds(request.tree, request.profiles)
-    if builds:
-        write_fetch_settings(workplace.folders.sandbox)
     with made_builds(
         workplace,
         builds,

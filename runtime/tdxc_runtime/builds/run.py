@@ -17,6 +17,7 @@ import attrs
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note
 
 from tdxc_runtime.builds.declared import BuildRecord, DeclaredBuild
+from tdxc_runtime.builds.fetch_settings import write_fetch_settings
 from tdxc_runtime.builds.key import PACKAGE_PREFIX, cache_key, changed_inputs, complete_inputs
 from tdxc_runtime.builds.packages import PackageIndex, apt_folder, give_back, update_index
 from tdxc_runtime.builds.store import STORE_FOLDER, BuildStore, CacheEntry, CorruptEntryError
@@ -75,6 +76,8 @@ def made_builds(
     together with the image. Raises DiagnosticError: E_BUILD with the build's name, its last lines and its log.
     """
     tell = progress or _ignore
+    if builds:
+        write_fetch_settings(workplace.folders.sandbox)
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(_package_index(workplace, cache, tell)) if builds else None
         if index is None:
