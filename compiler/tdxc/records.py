@@ -40,6 +40,17 @@ class Field(NamedTuple):
     kw_only: bool = False
 
 
+class _Slots(NamedTuple):
+    """How to get at all fields of a record: ``values`` gives them in the order of ``setters``.
+
+    It is None where ``__init__`` alone may make a record, since it converts something or is the class's own.
+    """
+
+    setters: list[tuple[str, Callable[[object, Any], None]]]
+    values: Callable[[Any], tuple[Any, ...]] | None
+    names: frozenset[str]
+
+
 class _Attributes:
     """``__attrs_attrs__``, by which attrs knows its classes, made by attrs on the first look at it."""
 
@@ -89,6 +100,7 @@ def _frozen(cls: type | None = None, *, kw_only: bool = False, order: bool = Fal
     body["__attrs_attrs__"] = _Attributes()
     setters: list[tuple[str, Callable[[object, Any], None]]] = []
     body["__attrs_init__"] = made = _init_of(cls.__name__, fields, setters)
+    body["__record_slots__"] = _slots_of(fields, setters, has_own_init=not init)
     if init:
         body["__init__"] = made
     body["__setattr__"], body["__delattr__"] = _refuse_to_set, _refuse_to_delete
@@ -98,6 +110,14 @@ def _frozen(cls: type | None = None, *, kw_only: bool = False, order: bool = Fal
     record = type(cls)(cls.__name__, cls.__bases__, body)
     setters += ((field.name, getattr(record, field.name).__set__) for field in fields)
     return record
+
+
+def _slots_of(
+    fields: tuple[Field, ...], setters: list[tuple[str, Callable[[object, Any], None]]], *, has_own_init: bool
+) -> _Slots:
+    names = [field.name for field in fields]
+    is_plain = not has_own_init and len(names) > 1 and not any(field.converter for field in fields)
+    return _Slots(setters, operator.attrgetter(*names) if is_plain else None, frozenset(names))
 
 
 def _declared(name: str, value: Any, kw_only: bool) -> Field:
@@ -220,8 +240,13 @@ def _evolve(record: Any, **changes: Any) -> Any:
         import attrs
 
         return attrs.evolve(record, **changes)
-    values = {field.name: getattr(record, field.name) for field in fields_of(type(record))}
-    return type(record)(**{**values, **changes})
+    slots: _Slots = record.__record_slots__
+    if slots.values is None or not changes.keys() <= slots.names:
+        return type(record)(**{**_getstate(record), **changes})
+    evolved = object.__new__(type(record))
+    for (name, set_slot), value in zip(slots.setters, slots.values(record), strict=True):
+        set_slot(evolved, changes.get(name, value))
+    return evolved
 
 
 def _attrs_field(field: Field) -> Any:

@@ -101,9 +101,9 @@ def _place(dest: Path) -> Path:
 
 
 def _record(fingerprints: Mapping[str, str]) -> TreeFile:
-    return TreeFile.text(
-        json.dumps({"version": _RECORD_VERSION, "files": fingerprints}, sort_keys=True, indent=1) + "\n"
-    )
+    """One line for each file, by separators: with ``indent`` the standard library encodes in Python."""
+    data = {"version": _RECORD_VERSION, "files": fingerprints}
+    return TreeFile.text(json.dumps(data, sort_keys=True, separators=(",\n ", ": ")) + "\n")
 
 
 def _read_record(dest: Path) -> dict[str, str]:
@@ -141,7 +141,15 @@ def _fingerprint(entry: Entry) -> str:
 def _blocked_folders(dest: Path, paths: Iterable[str]) -> frozenset[str]:
     """Folders of ``paths`` where something else is on disk, such as a link that leads out of the tree."""
     folders = {above for folder in {path.rpartition("/")[0] for path in paths} for above in _folders_of(f"{folder}/")}
-    return frozenset(folder for folder in folders if (dest / folder).is_symlink() or (dest / folder).is_file())
+    return frozenset(folder for folder in folders if _is_link_or_file(f"{dest}/{folder}"))
+
+
+def _is_link_or_file(path: str) -> bool:
+    try:
+        mode = os.lstat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISLNK(mode) or stat.S_ISREG(mode)
 
 
 def _folders_of(path: str) -> Iterator[str]:
@@ -161,16 +169,17 @@ def _fingerprints_on_disk(
 
 def _fingerprint_on_disk(dest: Path, relative: str, old: Mapping[str, str]) -> str:
     """Empty when nothing is at the path but perhaps a folder that holds only what the last compile wrote."""
-    path = dest / relative
+    place = f"{dest}/{relative}"
     try:
-        status = path.lstat()
+        status = os.lstat(place)
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
             return ""
         raise
     if stat.S_ISLNK(status.st_mode):
-        return f"link {path.readlink()}"
+        return f"link {Path(place).readlink()}"
     if stat.S_ISDIR(status.st_mode):
+        path = dest / relative
         only_ours = any(path.iterdir()) and all(
             below.relative_to(dest).as_posix() in old for below in path.rglob("*") if not below.is_dir()
         )
@@ -178,7 +187,8 @@ def _fingerprint_on_disk(dest: Path, relative: str, old: Mapping[str, str]) -> s
     if not stat.S_ISREG(status.st_mode):
         return ""
     mode = "0755" if status.st_mode & 0o100 else "0644"
-    return f"{mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    with open(place, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib takes longer than the reading
+        return f"{mode} {hashlib.sha256(file.read()).hexdigest()}"
 
 
 def _refuse_modified(dest: Path, old: Mapping[str, str], on_disk: Mapping[str, str], new: Mapping[str, str]) -> None:

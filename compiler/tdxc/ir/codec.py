@@ -90,14 +90,27 @@ def blobs_of(image: AuthoredImage | ResolvedImage) -> dict[str, bytes]:
 def _node_data(node: Node) -> dict[str, Any]:
     """A node's fields that differ from their defaults. By hand, because cattrs generates code for each class first."""
     data = {}
-    for field in records.fields_of(type(node)):
-        value = getattr(node, field.name)
-        if field.eq and value != field.default:
-            data[field.name] = _plain(value)
+    for name, default in _compared_fields(node):
+        value = getattr(node, name)
+        if value != default:
+            data[name] = _plain(value)
     return data
 
 
+def _compared_fields(node: Node) -> tuple[tuple[str, Any], ...]:
+    cls: Any = type(node)
+    return _compared(cls)
+
+
+@functools.cache
+def _compared(cls: Any) -> tuple[tuple[str, Any], ...]:
+    """Name and default of the fields that are part of a node's value."""
+    return tuple((field.name, field.default) for field in records.fields_of(cls) if field.eq)
+
+
 def _plain(value: Any) -> Any:
+    if type(value) is str:
+        return value
     if isinstance(value, Node):
         return _node_data(value)
     if isinstance(value, tuple):

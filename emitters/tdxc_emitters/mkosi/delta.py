@@ -90,21 +90,21 @@ def _scripts(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterato
 
 def _rules(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterator[Rule]:
     """What the profile adds to the lists; a rule that the variant lacks is undone where that can be said."""
-    known, wanted = set(base.rules), set(variant.rules)
-    yield from (rule for rule in variant.rules if rule not in known)
+    known, wanted = {_words(rule) for rule in base.rules}, {_words(rule) for rule in variant.rules}
+    yield from (rule for rule in variant.rules if _words(rule) not in known)
     switches = {script.turned_off_by for script in base.scripts} - {script.turned_off_by for script in variant.scripts}
     yield from (Rule(list=switch, line="off") for switch in sorted(switches))
     spoken_of = {(rule.list, _path_of(rule)) for rule in variant.rules}
     for rule in base.rules:
-        if rule in wanted or rule.list.startswith("keep-") or (rule.list, _path_of(rule)) in spoken_of:
+        if _words(rule) in wanted or rule.list.startswith("keep-") or (rule.list, _path_of(rule)) in spoken_of:
             continue
         if switches and rule.list.startswith("remove-"):
             continue
         entry = variant.files.entries.get(f"{EXTRA}{_path_of(rule)}")
         if rule.list == "modes" and isinstance(entry, TreeFile):
-            yield records.evolve(rule, line=f"{'0755' if entry.executable else '0644'} {_path_of(rule)}")
+            yield rule._replace(line=f"{'0755' if entry.executable else '0644'} {_path_of(rule)}")
         elif rule.list == "owners" and isinstance(entry, TreeFile):
-            yield records.evolve(rule, line=f"root root {_path_of(rule)}")
+            yield rule._replace(line=f"root root {_path_of(rule)}")
         elif rule.list != "modes":
             raise DiagnosticError.of(
                 Code.E_EMIT,
@@ -112,6 +112,11 @@ def _rules(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterator[
                 rule.origin.span if rule.origin else SourceSpan(),
                 fix=f"compile this variant alone: --profile {profile}",
             )
+
+
+def _words(rule: Rule) -> tuple[str, str]:
+    """The rule itself, wherever it stems from."""
+    return rule.list, rule.line
 
 
 def _path_of(rule: Rule) -> str:

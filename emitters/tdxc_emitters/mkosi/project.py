@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tdxc import records
 from tdxc.ir import Node
@@ -103,13 +104,12 @@ class PhaseScript:
         return "$layer" in self.body or "${layer}" in self.body
 
 
-@records.frozen(kw_only=True)
-class Rule:
+class Rule(NamedTuple):
     """One line of ``rules/LIST``."""
 
     list: str
     line: str
-    origin: Origin | None = records.field(default=None, eq=False)
+    origin: Origin | None = None
 
 
 @records.frozen(kw_only=True)
