@@ -38,7 +38,7 @@ def manifest(image: ResolvedImage, platform: str) -> dict[str, object]:
         "events": rows,
         "alternatives": [],
         "variants": {},
-        "registers": {name: _state(rows, rules, name) for name in (*_TD_REGISTERS, *pcrs)},
+        "registers": {name: _state(rows, rules, name, pending) for name in (*_TD_REGISTERS, *pcrs)},
         "inputs": inputs(image),
         "pending": list(pending),
     }
@@ -119,12 +119,12 @@ def _value(rows: Iterable[Row], rules: PlatformRules, register: str, algorithm: 
     return value.hex()
 
 
-def _state(rows: Iterable[Row], rules: PlatformRules, register: str) -> dict[str, object]:
+def _state(rows: Iterable[Row], rules: PlatformRules, register: str, pending: Iterable[str]) -> dict[str, object]:
     never = dict(rules.never)
     if register in never:
         return {"state": "unpredictable", "covered": False, "reason": never[register]}
     if register not in rules.covered:
-        return {"state": "pending", "covered": False, "reason": _NOT_DETERMINED}
+        return {"state": "pending", "covered": False, "reason": "; ".join(pending) or _NOT_DETERMINED}
     missing = dict.fromkeys(str(row["pending"]) for row in rows if row["register"] == register and "pending" in row)
     if missing:
         return {"state": "pending", "covered": True, "reason": "; ".join(missing)}
