@@ -109,9 +109,9 @@ _METADATA = ("--cache-only=metadata",)
 
 
 def remove_archives(output: Path, builds: Sequence[DeclaredBuild]) -> None:
-    """Remove what only the main image needed from the folder of its artifacts."""
+    """Remove what only the main image needed from the folder of its artifacts; of a kernel, mkosi keeps a copy."""
     for build in builds:
-        for name in (archive_name(build.name), f"build-{build.name}"):
+        for name in (archive_name(build.name), f"build-{build.name}", f"build-{build.name}.vmlinuz"):
             (output / name).unlink(missing_ok=True)
 
 

@@ -46,7 +46,9 @@ if ((${#dropped[@]} > 0)); then
     for name in "${dropped[@]}"; do
         mapfile -t reasons < <(awk -F '\t' -v name="$name" '$1 == name && !seen[$2]++ { print $2 }' why.txt)
         case ${level_of[$name]}:${reasons[0]-} in
-            default:'is no option of this kernel' | file:'is no option of this kernel' | file:'cannot be set by hand'*)
+            # another version of the kernel has no such option, or decides on it by itself
+            default:'is no option of this kernel' | default:'cannot be set by hand'* | \
+                file:'is no option of this kernel' | file:'cannot be set by hand'*)
                 echo "kernel: note: CONFIG_$name ${reasons[0]}, so it is left out: ${reason_for[$name]}" >&2
                 continue
                 ;;
