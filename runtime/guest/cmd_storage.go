@@ -17,7 +17,7 @@ func runKey(ctx context.Context, conf *config.Config, log *slog.Logger) error {
 	if err := secret.Harden(); err != nil {
 		return err
 	}
-	source := &keys.Source{Log: log, System: disk.NewSystem(log), OpenTPM: tpm.Open}
+	source := &keys.Source{Log: log, Disks: disk.NewSystem(log), OpenTPM: tpm.Open}
 	return source.Run(ctx, conf)
 }
 

@@ -16,17 +16,25 @@ import (
 	"tdxvm/guest/internal/tpm"
 )
 
+// Disks is what is asked about the disks; [disk.System] answers.
+type Disks interface {
+	Keys() (*secret.Store, error)
+	IsUp(of *config.Disk) (bool, error)
+	Inspect(ctx context.Context, of *config.Disk, key *config.Key) (*disk.Plan, error)
+	PutSealed(name string, token *luks.Token) error
+}
+
 // Source is where keys come from.
 type Source struct {
-	Log    *slog.Logger
-	System *disk.System
+	Log   *slog.Logger
+	Disks Disks
 	// OpenTPM opens the TPM device of that path.
 	OpenTPM func(path string) (*tpm.Device, error)
 }
 
 // Run provides all keys of the configuration. A key that is there already is left as it is.
 func (s *Source) Run(ctx context.Context, conf *config.Config) error {
-	store, err := s.System.Keys()
+	store, err := s.Disks.Keys()
 	if err != nil {
 		return err
 	}
@@ -84,7 +92,7 @@ type survey struct {
 func (s *Source) look(ctx context.Context, disks []*config.Disk, key *config.Key) (*survey, error) {
 	found := &survey{}
 	for _, each := range disks {
-		up, err := s.System.IsUp(each)
+		up, err := s.Disks.IsUp(each)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +100,7 @@ func (s *Source) look(ctx context.Context, disks []*config.Disk, key *config.Key
 			found.up++
 			continue
 		}
-		plan, err := s.System.Inspect(ctx, each, key)
+		plan, err := s.Disks.Inspect(ctx, each, key)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +144,7 @@ func (s *Source) fromTPM(ctx context.Context, disks []*config.Disk, key *config.
 		return made, err
 	}
 	token.Keyslots = []string{"0"}
-	if err := s.System.PutSealed(key.Name, token); err != nil {
+	if err := s.Disks.PutSealed(key.Name, token); err != nil {
 		made.Close()
 		return nil, err
 	}
@@ -157,7 +165,7 @@ func (s *Source) makeSealed(device *tpm.Device, key *config.Key) (*secret.Buffer
 	}
 	sealed, err := device.Seal(key.TPM, made, label(key))
 	if err == nil {
-		err = s.System.PutSealed(key.Name, &luks.Token{
+		err = s.Disks.PutSealed(key.Name, &luks.Token{
 			Type: luks.TokenType, Keyslots: []string{"0"},
 			Public: sealed.Public, Private: sealed.Private, Ticket: sealed.Ticket, Values: sealed.Values,
 		})

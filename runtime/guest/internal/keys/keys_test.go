@@ -32,9 +32,10 @@ func system(t *testing.T, log *bytes.Buffer) *disk.System {
 func provide(t *testing.T, key config.Key) ([]byte, string, error) {
 	t.Helper()
 	var log bytes.Buffer
-	source := &Source{Log: logging.New(&log, false), System: system(t, &log)}
+	machine := system(t, &log)
+	source := &Source{Log: logging.New(&log, false), Disks: machine}
 	err := source.Run(t.Context(), &config.Config{Keys: []config.Key{key}})
-	data, _ := os.ReadFile(filepath.Join(source.System.RunDir, "keys", key.Name))
+	data, _ := os.ReadFile(filepath.Join(machine.RunDir, "keys", key.Name))
 	return data, log.String(), err
 }
 
@@ -55,14 +56,15 @@ func TestARandomKeyIsForItsOwnerAlone(t *testing.T) {
 
 func TestAKeyThatIsThereIsLeftAlone(t *testing.T) {
 	var log bytes.Buffer
-	source := &Source{Log: logging.New(&log, false), System: system(t, &log)}
+	machine := system(t, &log)
+	source := &Source{Log: logging.New(&log, false), Disks: machine}
 	conf := &config.Config{Keys: []config.Key{{Name: "scratch", Strategy: config.KeyRandom, SizeBytes: 32}}}
 	var seen [][]byte
 	for range 2 {
 		if err := source.Run(t.Context(), conf); err != nil {
 			t.Fatal(err)
 		}
-		data, err := os.ReadFile(filepath.Join(source.System.RunDir, "keys", "scratch"))
+		data, err := os.ReadFile(filepath.Join(machine.RunDir, "keys", "scratch"))
 		if err != nil {
 			t.Fatal(err)
 		}
