@@ -65,8 +65,11 @@ def program_sources() -> tuple[SourceFile, ...]:
     folder = installed if installed.is_dir() else _PACKAGE.parents[1] / "runtime" / "guest"
     return tuple(
         SourceFile(path=source.name, content=Blob.of(source.data))
-        for source in read_folder(folder.parent, folder.name, outside=True, span=UNKNOWN_SPAN)
-        if source.name.endswith((".go", "go.mod", "go.sum"))
-        and not source.name.endswith("_test.go")
-        and "testdata/" not in source.name
+        for source in read_folder(
+            folder.parent, folder.name, outside=True, span=UNKNOWN_SPAN, wanted=_is_part_of_the_program
+        )
     )
+
+
+def _is_part_of_the_program(name: str) -> bool:
+    return name.endswith((".go", "go.mod", "go.sum")) and not name.endswith("_test.go") and "testdata/" not in name
