@@ -67,14 +67,16 @@ class Manifest:
     """What an image will show on a platform.
 
     ``covers`` are the registers whose event list in ``prediction`` is complete: an empty list then means the start
-    value. ``unpredictable`` gives the reason for registers that no prediction can cover. ``inputs`` is JSON data that
-    says what was measured (artifacts with digests, firmware, machine). ``hints`` are digests that a log might show
-    instead of the predicted ones, with what they would mean ("8 GiB of memory").
+    value. ``missing`` says what other registers wait for, ``pending`` all of that in one list. ``unpredictable`` gives
+    the reason for registers that no prediction can cover. ``inputs`` is JSON data that says what was measured
+    (artifacts with digests, firmware, machine). ``hints`` are digests that a log might show instead of the predicted
+    ones, with what they would mean ("8 GiB of memory").
     """
 
     platform: Platform = Platform.QEMU
     prediction: tuple[PredictedEvent | Alternatives, ...] = ()
     covers: tuple[Register, ...] = ()
+    missing: tuple[tuple[Register, str], ...] = ()
     endorsements: tuple[Endorsement, ...] = ()
     unpredictable: tuple[tuple[Register, str], ...] = ()
     inputs: Mapping[str, object] = attrs.field(factory=dict)
@@ -109,7 +111,7 @@ class Manifest:
             if other == register:
                 return State.UNPREDICTABLE, reason
         if register not in self.covers:
-            return State.PENDING, "; ".join(self.pending) or "nothing that was given determines this register"
+            return State.PENDING, dict(self.missing).get(register, "nothing that was given determines this register")
         missing = _pending_reasons(self.prediction, register)
         return (State.PENDING, "; ".join(missing)) if missing else (State.PREDICTED, "")
 

@@ -94,7 +94,8 @@ def manifest_to_json(manifest: Manifest) -> dict[str, object]:
 
 def _known_registers(manifest: Manifest) -> tuple[Register, ...]:
     """The TD's registers and every PCR that the manifest speaks of."""
-    named = {*manifest.covers, *(r for r, _ in manifest.unpredictable), *(e.register for e in manifest.endorsements)}
+    reasons = (*manifest.missing, *manifest.unpredictable)
+    named = {*manifest.covers, *(r for r, _ in reasons), *(e.register for e in manifest.endorsements)}
     return (*TD_REGISTERS, *sorted(r for r in named if r.kind is RegisterKind.PCR))
 
 
@@ -216,6 +217,11 @@ class _Reader:
                 if row.get("state") == "unpredictable"
             ),
             inputs=self.mapping(top.get("inputs", {})),
+            missing=tuple(
+                (r, self.text(row["reason"]))
+                for r, row in states.items()
+                if row.get("state") == "pending" and row.get("covered") is not True and "reason" in row
+            ),
             pending=tuple(self.text(item) for item in self.array(top.get("pending", []))),
             hints=tuple(
                 (bytes.fromhex(digest), self.text(meaning))

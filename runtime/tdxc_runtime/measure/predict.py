@@ -194,6 +194,7 @@ def assemble(
         platform=request.platform,
         prediction=with_recipe_origins((i for i in items if register_of(i) <= covered), request.origins),
         covers=covers,
+        missing=tuple(missing.items()),
         endorsements=endorsements,
         unpredictable=tuple((register, why) for register, why in rules.why_not if register not in endorsed),
         inputs=describe_inputs(request, surroundings, payload),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -150,8 +151,12 @@ def test_the_command_line_of_a_folder_is_explained_with_the_recipe(tmp_path: Pat
 
 def test_what_a_register_waits_for_is_named(tmp_path: Path) -> None:
     folder = bake(tmp_path / "out", image())
-    for arguments in (("explain", "mrtd", folder), ("measure", folder)):
-        assert "missing: the firmware file (--firmware)" in invoke(*arguments).out
+    manifest = folder / "manifest.json"
+    manifest.write_text(invoke("measure", folder, "--format", "json").out)
+    for arguments in (("explain", "mrtd", folder), ("explain", "mrtd", manifest), ("measure", folder)):
+        out = invoke(*arguments).out
+        assert "missing: the firmware file (--firmware)" in out
+        assert re.search(r"^mrtd .*pending.* the firmware file", out)
 
 
 def test_an_image_measures_what_it_baked_and_nothing_else(tmp_path: Path) -> None:
