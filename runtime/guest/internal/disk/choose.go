@@ -52,39 +52,76 @@ func lookAt(path string) (*content, error) {
 	return look(file, size)
 }
 
+// settle is how long the choice of the largest disk must stay the same before an empty one is taken: disks appear one
+// after the other, and the one that is ours may be the last.
+const settle = 2 * time.Second
+
 // await chooses the device, and waits for it as long as the recipe says.
 func (s *System) await(ctx context.Context, disk *config.Disk) (string, error) {
-	deadline := time.Now().Add(time.Duration(disk.Device.WaitS) * time.Second)
+	wait := time.Duration(disk.Device.WaitS) * time.Second
+	if disk.Device.Strategy == config.DeviceLargest {
+		wait = max(wait, settle)
+	}
+	deadline := time.Now().Add(wait)
 	for {
-		path, err := s.choose(disk)
-		if !errors.Is(err, errAbsent) || time.Now().After(deadline) {
+		path, sure, err := s.choose(disk)
+		if err == nil && !sure {
+			return s.settled(ctx, disk, path)
+		}
+		late := errors.Is(err, errAbsent) || err != nil && disk.Device.Strategy == config.DeviceLargest
+		if !late || time.Now().After(deadline) {
 			return path, err
 		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(poll):
+		if err := pause(ctx, poll); err != nil {
+			return "", err
 		}
 	}
 }
 
-func (s *System) choose(disk *config.Disk) (string, error) {
+// settled returns the choice once it has not changed for a while.
+func (s *System) settled(ctx context.Context, disk *config.Disk, path string) (string, error) {
+	for {
+		if err := pause(ctx, settle); err != nil {
+			return "", err
+		}
+		again, sure, err := s.choose(disk)
+		if err != nil || sure || again == path {
+			return again, err
+		}
+		path = again
+	}
+}
+
+func pause(ctx context.Context, length time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(length):
+		return nil
+	}
+}
+
+// choose returns the device as of now, and whether another look could find a better one.
+func (s *System) choose(disk *config.Disk) (path string, sure bool, err error) {
 	const fix = "attach the disk to the machine, or correct device= in the recipe"
 	switch disk.Device.Strategy {
 	case config.DevicePath:
-		real, err := filepath.EvalSymlinks(disk.Device.Path)
+		path, err = filepath.EvalSymlinks(disk.Device.Path)
 		if err != nil {
-			return "", fault.Wrap(errAbsent, fix, "%s", disk.Device.Path)
+			return "", true, fault.Wrap(errAbsent, fix, "%s", disk.Device.Path)
 		}
-		return real, nil
+		return path, true, nil
 	case config.DeviceGlob:
-		return matching(disk.Device.Path, fix)
+		path, err = matching(disk.Device.Path, fix)
+		return path, true, err
 	}
-	candidates, err := s.unusedDisks(disk.Name)
+	candidates, err := s.wholeDisks(disk.Name)
 	if err != nil {
-		return "", err
+		return "", true, err
 	}
-	return pick(candidates)
+	path, err = pick(candidates)
+	ours := slices.ContainsFunc(candidates, func(each candidate) bool { return each.ours })
+	return path, ours, err
 }
 
 // matching returns the one device that the pattern matches; several names of one device are one.
@@ -108,17 +145,19 @@ func matching(pattern, fix string) (string, error) {
 	return "", fault.Refuse("make the pattern in the recipe narrower", "%s matches several devices: %s", pattern, strings.Join(devices, ", "))
 }
 
-// candidate is a whole disk that nothing uses.
+// candidate is a whole disk.
 type candidate struct {
 	path  string
 	size  int64
 	ours  bool
 	empty bool
+	// unfit says why it cannot be taken, or "".
+	unfit string
 }
 
-// unusedDisks are the whole disks of the machine that nothing uses. What has no device behind it (loop, ram,
+// wholeDisks are the whole disks of the machine. What has no device behind it (loop, ram,
 // device mapper), cannot be written or can be taken out is not one.
-func (s *System) unusedDisks(name string) ([]candidate, error) {
+func (s *System) wholeDisks(name string) ([]candidate, error) {
 	entries, err := os.ReadDir(s.SysBlock)
 	if err != nil {
 		return nil, err
@@ -132,7 +171,7 @@ func (s *System) unusedDisks(name string) ([]candidate, error) {
 		path := "/dev/" + strings.ReplaceAll(entry.Name(), "!", "/")
 		found, err := lookAt(path)
 		if err != nil {
-			s.Log.Info("not a candidate", "device", path, "because", err)
+			candidates = append(candidates, candidate{path: path, unfit: err.Error()})
 			continue
 		}
 		candidates = append(candidates, candidate{
@@ -156,12 +195,15 @@ func pick(candidates []candidate) (string, error) {
 	var seen []string
 	for _, each := range candidates {
 		switch {
+		case each.unfit != "":
+			seen = append(seen, each.unfit)
+			continue
 		case each.ours:
 			ours = append(ours, each)
 		case each.empty:
 			empty = append(empty, each)
 		}
-		seen = append(seen, fmt.Sprintf("%s (%d bytes)", each.path, each.size))
+		seen = append(seen, fmt.Sprintf("%s (%d bytes) holds something else", each.path, each.size))
 	}
 	slices.SortFunc(empty, func(a, b candidate) int { return int(min(1, max(-1, b.size-a.size))) })
 	switch {
@@ -174,8 +216,8 @@ func pick(candidates []candidate) (string, error) {
 	case len(empty) > 0:
 		return empty[0].path, nil
 	case len(seen) == 0:
-		return "", fault.Wrap(errAbsent, "attach a disk to the machine", "no disk is unused")
+		return "", fault.Wrap(errAbsent, "attach a disk to the machine", "the machine has no disk")
 	}
 	return "", fault.Refuse("attach an empty disk, or name one in the recipe with device=. "+dataUntouched,
-		"none of the unused disks is empty or ours: %s", strings.Join(seen, ", "))
+		"no disk is unused and empty or ours: %s", strings.Join(seen, "; "))
 }

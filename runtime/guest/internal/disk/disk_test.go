@@ -310,14 +310,16 @@ func TestPick(t *testing.T) {
 		candidates []candidate
 		want, say  string
 	}{
-		{"none", nil, "", "no disk is unused"},
-		{"one empty", []candidate{{"/dev/vda", 9, false, false}, {"/dev/vdb", 5, false, true}}, "/dev/vdb", ""},
-		{"largest empty", []candidate{{"/dev/vda", 5, false, true}, {"/dev/vdb", 9, false, true}, {"/dev/vdc", 7, false, true}}, "/dev/vdb", ""},
-		{"a larger one that is used", []candidate{{"/dev/vda", 99, false, false}, {"/dev/vdb", 9, false, true}}, "/dev/vdb", ""},
-		{"ours, and a larger empty one", []candidate{{"/dev/vda", 99, false, true}, {"/dev/vdb", 9, true, false}}, "/dev/vdb", ""},
-		{"two of ours", []candidate{{"/dev/vda", 9, true, false}, {"/dev/vdb", 9, true, false}}, "", "several disks say"},
-		{"two of one size", []candidate{{"/dev/vda", 9, false, true}, {"/dev/vdb", 9, false, true}}, "", "of the same size"},
-		{"only foreign ones", []candidate{{"/dev/vda", 9, false, false}}, "", "/dev/vda (9 bytes)"},
+		{"none", nil, "", "the machine has no disk"},
+		{"one empty", []candidate{{path: "/dev/vda", size: 9}, {path: "/dev/vdb", size: 5, empty: true}}, "/dev/vdb", ""},
+		{"largest empty", []candidate{{path: "/dev/vda", size: 5, empty: true}, {path: "/dev/vdb", size: 9, empty: true}, {path: "/dev/vdc", size: 7, empty: true}}, "/dev/vdb", ""},
+		{"a larger one that is used", []candidate{{path: "/dev/vda", size: 99}, {path: "/dev/vdb", size: 9, empty: true}}, "/dev/vdb", ""},
+		{"ours, and a larger empty one", []candidate{{path: "/dev/vda", size: 99, empty: true}, {path: "/dev/vdb", size: 9, ours: true}}, "/dev/vdb", ""},
+		{"two of ours", []candidate{{path: "/dev/vda", size: 9, ours: true}, {path: "/dev/vdb", size: 9, ours: true}}, "", "several disks say"},
+		{"two of one size", []candidate{{path: "/dev/vda", size: 9, empty: true}, {path: "/dev/vdb", size: 9, empty: true}}, "", "of the same size"},
+		{"only foreign ones", []candidate{{path: "/dev/vda", size: 9}}, "", "/dev/vda (9 bytes) holds something else"},
+		{"one in use", []candidate{{path: "/dev/vda", unfit: "the device /dev/vda is in use"}}, "", "the device /dev/vda is in use"},
+		{"one in use, one empty", []candidate{{path: "/dev/vda", unfit: "the device /dev/vda is in use"}, {path: "/dev/vdb", size: 5, empty: true}}, "/dev/vdb", ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
