@@ -143,8 +143,8 @@ class _Reader:
 
     def _atom(self, depth: int) -> _Atom:
         start, ch = self.at, self.text[self.at]
-        if ch in "*+?":
-            raise self.fault("repeats nothing", f"write \\{ch} for the character itself")
+        if self._repetition() is not None:
+            raise self.fault("repeats nothing", f"write \\{ch} for the character itself", at=start)
         if ch == "(":
             return self._group(depth)
         self.at += 1
