@@ -67,10 +67,13 @@ def manifests(draw: st.DrawFn) -> Manifest:
     ]
     items: list[PredictedEvent | Alternatives] = draw(st.permutations([*draw(st.lists(events(), max_size=6)), *points]))
     endorsed = draw(st.lists(st.binary(min_size=48, max_size=48), max_size=2, unique=True))
+    covers = draw(st.sets(REGISTERS, max_size=4))
+    missing = draw(st.dictionaries(REGISTERS, WORDS.filter(bool), max_size=3))
     return Manifest(
         platform=draw(st.sampled_from(Platform)),
         prediction=tuple(items),
-        covers=tuple(sorted(draw(st.sets(REGISTERS, max_size=4)))),
+        covers=tuple(sorted(covers)),
+        missing=tuple((register, reason) for register, reason in missing.items() if register not in covers),
         endorsements=(Endorsement(register=MRTD, values=tuple(endorsed), by="x"),) if endorsed else (),
         inputs={"artifact": {"name": "x"}},
     )
