@@ -139,7 +139,7 @@ class _Pipe:
 def test_console_gives_lines_without_terminal_sequences() -> None:
     seen: list[ConsoleLine] = []
     pipe = _Pipe(seen)
-    pipe.say(b"\x1b[2J\x1b[01;01H\x1b[=3h[\x1b[0;32m  OK  \x1b[0m] Reached\r\nnext\n")
+    pipe.say(b"\x1b[2J\x1b[01;01H\x1b[=3h\x1b[0;1;38:5:185m[\x1b[0;32m  OK  \x1b[0m] Reached\r\nnext\n")
     match = pipe.console.wait_for(r"OK +\] (\w+)", 5)
     assert match[1] == "Reached"
     pipe.end()

@@ -13,7 +13,7 @@ from tdxc.diagnostics import Code, DiagnosticError, Note
 
 from tdxc_runtime.process import LineSplitter
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>c78]|[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"\x1b\[[0-9:;?=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>c78]|[\x00-\x08\x0b-\x1f\x7f]")
 _SHOWN_LINES = 25
 
 
