@@ -50,8 +50,8 @@ def read_folder(
 ) -> list[Source]:
     """All ``wanted`` files below a folder (by default all), sorted by name, names relative to it; without ``.git``.
 
-    Paths are handled as text, since pathlib takes longer than the reading. Raises as :func:`read_file` does, and E_LIMIT
-    above 512 MiB or 50,000 files in all.
+    Paths are handled as text, since pathlib takes longer than the reading. Raises as :func:`read_file` does, and
+    E_LIMIT above 512 MiB or 50,000 files in all.
     """
     folder = locate(root, given, outside=outside, span=span)
     if not folder.is_dir():
