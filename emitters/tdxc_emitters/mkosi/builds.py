@@ -104,17 +104,15 @@ def declaration(compiled: CompiledImage, tree: FileTree) -> dict[str, object]:
     base = {build.name for build in compiled.image.builds}
     for image in (compiled.image, *compiled.variants):
         for build in image.builds:
-            entry = found.setdefault(
-                build.name,
-                {
+            if build.name not in found:  # once, since it hashes every file of the build
+                found[build.name] = {
                     "profiles": [],
                     "language": build.language.value,
                     "network": build.network,
                     "packages": [package.name for package in build.packages],
                     "inputs": _inputs(image, build, tree),
-                },
-            )
-            profiles = entry["profiles"]
+                }
+            profiles = found[build.name]["profiles"]
             if build.name not in base and isinstance(profiles, list):
                 profiles.extend(image.profiles)
     return {"format": _FORMAT, "builds": found}
