@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdxc import policy
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
-from tdxc.ir import AuthoredImage, CompiledImage, ResolvedImage, codec, json_text
+from tdxc.ir import AuthoredImage, CompiledImage, KernelSource, ResolvedImage, codec, json_text
 from tdxc.passes import AUTHORED_PASSES, RESOLVED_PASSES
 from tdxc.passes.lower_image import lower_image, merged_layer
 from tdxc.passes.validate import check_merged
@@ -67,7 +67,16 @@ def analyse(
     for variant in (image, *variants):
         sink.extend(policy.evaluate_compile(variant))
     sink.raise_if_errors()
-    return CompiledImage(span=image.span, image=image, variants=variants), sink.diagnostics
+    return _compiled(image, variants), sink.diagnostics
+
+
+def _compiled(image: ResolvedImage, variants: tuple[ResolvedImage, ...]) -> CompiledImage:
+    compiled = CompiledImage(span=image.span, image=image, variants=variants)
+    if image.kernel.source is not KernelSource.SOURCE or not variants:
+        return compiled
+    from tdxc.passes.kernel_variants import with_own_kernels  # few images have a kernel of their own
+
+    return with_own_kernels(compiled)
 
 
 def compile_image(

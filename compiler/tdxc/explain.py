@@ -78,7 +78,7 @@ def _named(image: ResolvedImage, topic: str) -> Iterator[str]:
 
 
 def _kernel(image: ResolvedImage, topic: str) -> Iterator[str]:
-    for option in image.kernel.options:
+    for option in (*image.kernel.options, *image.kernel.base_options):
         if topic.removeprefix("CONFIG_") == option.name:
             yield f"CONFIG_{option.name}={option.value}: {because(option)}"
     for argument in image.kernel.cmdline:

@@ -87,6 +87,10 @@ SOURCE_PACKAGES: dict[str, tuple[SourcePackage, ...]] = {
 def resolve_source_kernel(image: ResolvedImage, sink: DiagnosticSink) -> tuple[ResolvedKernel, ResolvedBuild | None]:
     """The kernel with its configuration, and its build; no build where no source could be chosen."""
     kernel = image.authored_kernel
+    for build in image.builds:
+        if build.name == BUILD_NAME:
+            message = f"a build has the name '{BUILD_NAME}', which is that of the kernel's own"
+            sink.add(Code.E_CONFLICT, message, build.span, fix="give the build another name")
     origin = _origin(image, sink)
     configured = _configuration(image, sink)
     resolved = ResolvedKernel(

@@ -19,6 +19,7 @@ from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError, Note
 from tdxc.ir import (
     Artifact,
+    BuildLanguage,
     CompiledImage,
     Distribution,
     File,
@@ -41,6 +42,7 @@ DECLARATION = ".tdxc/builds.json"
 """What a bake reads to find out which builds it needs and whether it has them already."""
 
 _FORMAT = 1
+_ALONE = "compile this variant alone: --profile "
 
 
 def subimage(name: str) -> str:
@@ -218,7 +220,9 @@ def _changed(build: ResolvedBuild, before: ResolvedBuild, profiles: tuple[str, .
         f"{where} changes the build '{build.name}', and a tree has one build of a name",
         build.span,
         notes=(Note(message="the other one is declared here", span=before.span),),
-        fix="give one of them another name",
+        fix="give one of them another name"
+        if build.language is not BuildLanguage.KERNEL
+        else _ALONE + "".join(profiles),
     )
 
 

@@ -6,8 +6,10 @@ import hashlib
 import re
 from typing import Any
 
+import attrs
 import pytest
 from support.authored import at, resolved, run
+from support.builds import resolved_build
 from tdxc.diagnostics import Code, Diagnostic
 from tdxc.ir import (
     Blob,
@@ -260,6 +262,13 @@ def test_nothing_of_the_build_host_enters_the_kernel() -> None:
     values = options_of(source_kernel())
     assert values["DEBUG_INFO_NONE"] == "y"
     assert values["LOCALVERSION_AUTO"] == "n"
+
+
+def test_another_build_cannot_have_the_kernels_name() -> None:
+    image = resolved(kernel=kernel(version="6.12"))
+    image = attrs.evolve(image, builds=(resolved_build(name="kernel"),))
+    (diagnostic,) = run(ResolveKernel(), image)[1]
+    assert diagnostic.code is Code.E_CONFLICT
 
 
 def test_the_kernel_goes_into_the_uki_alone() -> None:
