@@ -284,7 +284,9 @@ def _refuse_modules(options: tuple[KconfigOption, ...], sink: DiagnosticSink) ->
 def _build(image: ResolvedImage, kernel: ResolvedKernel, origin: SourcePackage) -> ResolvedBuild:
     authored = image.authored_kernel
     tarball = authored.source
-    names = sorted({*_TOOLS, *(_FETCH_TOOLS if tarball else ()), *([_package_name(origin)] if origin.package else ())})
+    given = _FETCH_TOOLS if tarball else (_package_name(origin),)
+    unpack = ("bzip2",) if image.base.distribution is Distribution.UBUNTU else ()  # how Ubuntu packs its source
+    names = sorted({*_TOOLS, *given, *unpack})
     cause = "resolve-kernel: the kernel is built with it"
     sources = "linux.tarball" if tarball else f"/usr/src/{origin.package}.tar.*"
     return ResolvedBuild(

@@ -96,6 +96,11 @@ def test_the_package_of_the_bases_own_source_is_built(given: dict[str, Any]) -> 
     assert not build.network
 
 
+def test_ubuntus_source_package_is_unpacked_with_its_own_packer() -> None:
+    image = resolve(resolved("ubuntu/noble", kernel=kernel(version="6.8")))
+    assert {"bzip2", "linux-source-6.8.0"} <= {package.name for package in image.builds[0].packages}
+
+
 def test_bookworms_source_package_comes_with_its_suite() -> None:
     image = resolve(resolved("debian/bookworm", kernel=kernel(version="6.12")))
     assert [suite.name for suite in image.suites] == ["bookworm-backports"]
