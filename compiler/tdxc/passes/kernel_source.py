@@ -332,10 +332,11 @@ def _compile_text(version: str, sources: str) -> str:
         "modules=$PWD/../out/modules\n"
         "cd ..\n"
     )
-    return "\n".join((head, *(_script(name) for name in ("unpack.sh", "configure.sh", "compile.sh"))))
+    return "\n".join((head, *(step_text(name) for name in ("unpack.sh", "configure.sh", "compile.sh"))))
 
 
-def _script(name: str) -> str:
+def step_text(name: str) -> str:
+    """A step of the build as shell text, or the program that explains what Kconfig dropped."""
     return (_SCRIPTS / name).read_text(encoding="utf-8")
 
 
@@ -343,7 +344,7 @@ def _source_files(kernel: ResolvedKernel, authored: Kernel) -> tuple[SourceFile,
     files = {
         "config": config_text(kernel),
         "requirements": _requirements_text(kernel, authored),
-        "why.c": _script("why.c"),
+        "why.c": step_text("why.c"),
     }
     made = [SourceFile(span=authored.span, path=path, content=Blob.of_text(text)) for path, text in files.items()]
     patches = [
