@@ -49,6 +49,10 @@ def _is_portable_text(value: str) -> bool:
     )
 
 
+def _has_surrogate(value: str) -> bool:
+    return not value.isascii() and any(0xD800 <= ord(ch) <= 0xDFFF for ch in value)
+
+
 def _check_text(what: str, value: str, span: SourceSpan, *, allowed_controls: str = "") -> None:
     if not _is_portable_text(value):
         _refuse(what, value, "it holds a code point that is not valid in UTF-8 text", span)
@@ -61,7 +65,7 @@ def _check_text(what: str, value: str, span: SourceSpan, *, allowed_controls: st
 
 def shell_word(value: str, *, span: SourceSpan = UNKNOWN_SPAN) -> str:
     """One word of POSIX shell; any text but NUL and lone surrogates."""
-    if "\0" in value or any(0xD800 <= ord(ch) <= 0xDFFF for ch in value):
+    if "\0" in value or _has_surrogate(value):
         _refuse("shell word", value, "no program argument can hold NUL or a lone surrogate", span)
     return shlex.quote(value)
 
@@ -233,9 +237,9 @@ def mkosi_value(value: str, *, span: SourceSpan = UNKNOWN_SPAN, what: str = "mko
     mkosi cuts each line at the first ``#``, splits lines as Python's ``str.splitlines`` does, strips Unicode blanks,
     and expands ``%`` specifiers. An empty value resets the setting.
     """
-    if any(0xD800 <= ord(ch) <= 0xDFFF for ch in value) or "\0" in value:
+    if "\0" in value or _has_surrogate(value):
         _refuse(what, value, "it is not UTF-8 text", span)
-    if any(ch in _PYTHON_LINE_BREAKS for ch in value):
+    if not value.isprintable() and any(ch in _PYTHON_LINE_BREAKS for ch in value):
         _refuse(what, value, "mkosi reads it line by line", span)
     if "#" in value:
         _refuse(what, value, "mkosi takes everything behind '#' for a comment, even inside quotes", span)
