@@ -132,6 +132,9 @@ def _inputs(image: ResolvedImage, build: ResolvedBuild, tree: FileTree) -> dict[
     for node in (authored, build.source, build.toolchain):
         found |= dict(_words(node)) if node is not None else {}
     found |= {f"environment.{name}": value for name, value in build.environment}
+    if build.language is BuildLanguage.KERNEL:
+        found["version"] = image.kernel.version
+        found |= {f"CONFIG_{o.name}": o.value for o in (*image.kernel.base_options, *image.kernel.options)}
     folder = f"{IMAGES}/{subimage(build.name)}/"
     for path, entry in tree.entries.items():
         if path.startswith(folder) and isinstance(entry, TreeFile):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.authored import at, authored
@@ -11,6 +12,7 @@ from tdxc import driver
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import AuthoredImage, Kernel, Layer, OutputTarget, Package
 from tdxc_emitters import emit_image
+from tdxc_emitters.mkosi.builds import declaration
 
 
 def image(**profiles: Layer) -> AuthoredImage:
@@ -29,6 +31,15 @@ def names(recipe: AuthoredImage) -> list[list[str]]:
 def test_only_a_profile_that_needs_other_options_has_a_kernel_of_its_own() -> None:
     plain = Layer(span=at(9), packages=(Package(span=at(9), name="vim-tiny"),))
     assert names(image(azure=target("azure"), tools=plain)) == [["kernel"], ["kernel", "kernel-azure"], ["kernel"]]
+
+
+def test_a_changed_option_is_told_by_its_name() -> None:
+    compiled, _ = driver.analyse(image(azure=target("azure")))
+    found: Any = declaration(compiled, emit_image(compiled))
+    plain, own = (found["builds"][name]["inputs"] for name in ("kernel", "kernel-azure"))
+    assert plain["version"] == own["version"] == "6.12"
+    assert (plain["CONFIG_ETHERNET"], own["CONFIG_ETHERNET"]) == ("n", "y")
+    assert "CONFIG_HYPERV" in own.keys() - plain.keys()
 
 
 def test_a_kernel_of_another_version_cannot_be_laid_over() -> None:
