@@ -97,7 +97,7 @@ def test_the_kernel_is_small_and_says_nothing_of_the_build_host(builds: tuple[Bu
 def test_the_measurement_knows_the_kernels_version(builds: tuple[Built, Built]) -> None:
     command = [*PROGRAM, "measure", str(builds[0].output / "qemu-basic.efi"), "--format", "json"]
     data = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert re.match(r"6\.12\.", data["inputs"]["kernel"])
+    assert data["inputs"]["kernel"] == "6.12"
 
 
 def test_the_image_boots_and_its_services_run(builds: tuple[Built, Built]) -> None:
