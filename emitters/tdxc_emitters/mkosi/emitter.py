@@ -6,17 +6,16 @@ import re
 
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.emission import Emitter
-from tdxc.ir import CompiledImage, ResolvedImage
+from tdxc.ir import CompiledImage, Distribution, ResolvedImage
 from tdxc.tree import FileTree
 
-from tdxc_emitters.mkosi.alpine import alpine_scripts
 from tdxc_emitters.mkosi.builds import build_settings, build_trees, owner_rules
 from tdxc_emitters.mkosi.cleanup import cleanup_scripts
 from tdxc_emitters.mkosi.debloat import debloat_rules, debloat_scripts
 from tdxc_emitters.mkosi.delta import delta
 from tdxc_emitters.mkosi.kernel_check import kernel_check_scripts
 from tdxc_emitters.mkosi.partitions import partition_files
-from tdxc_emitters.mkosi.project import MkosiProject
+from tdxc_emitters.mkosi.project import MkosiProject, PhaseScript
 from tdxc_emitters.mkosi.render import render_project
 from tdxc_emitters.mkosi.rootfs import rootfs_rules, rootfs_scripts, rootfs_tree
 from tdxc_emitters.mkosi.scripts import recipe_scripts
@@ -41,7 +40,7 @@ def make_project(
         settings=(*image_settings(image), *build_settings(image, always=profiles_build)),
         scripts=(
             *source_scripts(image),
-            *alpine_scripts(image),
+            *_alpine_scripts(image),
             *stub_scripts(image),
             *rootfs_scripts(image),
             *recipe_scripts(image),
@@ -52,6 +51,14 @@ def make_project(
         rules=(*source_rules(image), *rootfs_rules(image), *owner_rules(image), *debloat_rules(image)),
         files=files,
     )
+
+
+def _alpine_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
+    if image.base.distribution is not Distribution.ALPINE:
+        return ()
+    from tdxc_emitters.mkosi.alpine import alpine_scripts  # most images are Debian's
+
+    return alpine_scripts(image)
 
 
 def emit_tree(compiled: CompiledImage, emitters: tuple[Emitter, ...] = ()) -> FileTree:
