@@ -1,0 +1,286 @@
+"""Source builds for real: the example baked cold and warm, booted, built again elsewhere, failing, and looked into.
+
+The cache of builds is the test's own; tools and packages are the user's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import pytest
+from tdxc_runtime.backends.base import BakeRequest
+from tdxc_runtime.backends.local import LocalBackend
+from tdxc_runtime.backends.mkosi_tool import find_mkosi
+from tdxc_runtime.backends.workplace import prepare_workplace
+from tdxc_runtime.builds import BuildStore, read_builds
+from tdxc_runtime.builds.run import MadeBuilds, made_builds
+from tdxc_runtime.toolsroot import cache_folder
+from tdxc_runtime.vm import ConsoleLine, Machine, UkiOnDisk, boot
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ("hello-c", "hello-go", "hello-rust", "hello-script")
+BOOT_TIMEOUT_S = 420
+FAILING = """\
+from tdx import Build, Image
+
+img = Image("failing", base="debian/trixie")
+img.build(
+    Build.script(
+        name="report",
+        src="./report",
+        build_script="cat words.txt; echo made > made.txt; no-such-command",
+        artifacts={"made.txt": "/usr/share/made.txt"},
+    )
+)
+"""
+
+pytestmark = pytest.mark.integration
+
+
+@attrs.frozen
+class Bench:
+    """A folder with a cache of builds of its own."""
+
+    path: Path
+
+    @property
+    def cache(self) -> Path:
+        """Tools and packages are those of the user, so that nothing is fetched twice."""
+        folder = self.path / "cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("tools", "packages"):
+            with contextlib.suppress(FileExistsError):
+                (cache_folder() / name).mkdir(parents=True, exist_ok=True)
+                (folder / name).symlink_to(cache_folder() / name)
+        return folder
+
+    @property
+    def store(self) -> BuildStore:
+        return BuildStore(self.cache / "builds")
+
+    def tdxc(self, *arguments: str | Path, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run the program as a user does."""
+        return subprocess.run(
+            [sys.executable, "-m", "tdxc.cli", *map(str, arguments)],
+            cwd=self.path,
+            env={**os.environ, "TDXVM_CACHE": str(self.cache), **variables},
+            input=stdin,
+            capture_output=True,
+            text=True,
+        )
+
+    def make_builds(self, recipe: Path) -> tuple[MadeBuilds, list[str], float]:
+        """Compile and make the builds alone: the result, what was told, and the seconds that it took."""
+        tree = self.path / "tree"
+        assert self.tdxc("compile", recipe, "-o", tree).returncode == 0
+        request = BakeRequest(tree=tree, output=self.path / "out", cache=self.cache)
+        tool = find_mkosi(cache=self.cache, mirror="", progress=None, suite=LocalBackend().suite)
+        scratch = self.path / f"scratch-{time.monotonic_ns()}"
+        told: list[str] = []
+        began = time.monotonic()
+        workplace = prepare_workplace(request, tool, scratch)
+        builds = read_builds(tree, ())
+        log = self.path / "builds.log"
+        with made_builds(workplace, builds, cache=self.cache, log=log, progress=told.append) as made:
+            assert {path.name for path in (scratch / "output").glob("*.tar")} == {f"build-{b.name}.tar" for b in builds}
+        return made, told, time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The example, baked with an empty cache."""
+    bench = Bench(tmp_path_factory.mktemp("builds"))
+    began = time.monotonic()
+    done = bench.tdxc("build", ROOT / "examples/builds.py", TZ="UTC", LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    print(f"cold bake: {time.monotonic() - began:.0f} s\n{done.stderr}")
+    for program in PROGRAMS:
+        assert f"build {program}: not in the cache; building it" in done.stderr
+    return bench
+
+
+@pytest.fixture(scope="module")
+def console(cold: Bench) -> str:
+    """Everything on the console until all programs have run."""
+    lines: list[ConsoleLine] = []
+    uki = cold.path / "build/output/builds.efi"
+    with boot(Machine(boot=UkiOnDisk(uki=uki)), on_line=lines.append) as machine:
+        for _ in PROGRAMS:  # in whatever order systemd starts them
+            machine.console.wait_for(rf"(?:{'|'.join(PROGRAMS)}): ", BOOT_TIMEOUT_S)
+    text = "\n".join(line.text for line in lines)
+    print("\n".join(line for line in text.splitlines() if "hello-" in line))
+    return text
+
+
+def archives(bench: Bench) -> Mapping[str, str]:
+    """Name and key of each build in a cache, and the SHA-256 of what it made."""
+    return {f"{entry.build} {entry.key}": entry.sha256 for entry in bench.store.entries()}
+
+
+def test_each_program_runs_in_the_image(console: str) -> None:
+    assert "hello-go: Hello, trust domain (Linux/amd64)" in console
+    assert 'hello-c: "Hello, hello, hello, trust domain" came back whole, crc32 f83afd22' in console
+    assert "hello-script: ahoj bonjour hello salve" in console
+    assert "Failed to start" not in console
+
+
+def test_the_program_that_runs_is_the_one_that_was_built(cold: Bench, console: str) -> None:
+    entry = cold.store.newest("hello-rust")
+    assert entry is not None
+    with tarfile.open(cold.store.folder / entry.key / "rootfs.tar") as archive:
+        member = archive.extractfile("./usr/bin/hello-rust")
+        assert member is not None
+        program = member.read()
+    assert f"hello-rust: hello, I am {hashlib.sha256(program).hexdigest()}" in console
+    assert b"/var/lib/tdxc-build" not in program
+
+
+def test_the_output_names_each_build_with_its_key_and_holds_no_archive(cold: Bench) -> None:
+    output = cold.path / "build/output"
+    builds = json.loads((output / "image.json").read_text())["builds"]
+    assert [(build["name"], build["network"]) for build in builds] == [(name, False) for name in PROGRAMS]
+    assert {f"{build['name']} {build['key']}" for build in builds} == set(archives(cold))
+    assert [path.name for path in output.iterdir() if path.name.startswith("build-")] == []
+
+
+def test_archives_hold_artifacts_alone_with_fixed_owners_and_times(cold: Bench) -> None:
+    for entry in cold.store.entries():
+        with tarfile.open(cold.store.folder / entry.key / "rootfs.tar") as archive:
+            members = archive.getmembers()
+        assert [member.name for member in members] == [".", "./usr", "./usr/bin", f"./usr/bin/{entry.build}"]
+        assert {(member.uid, member.gid, member.mtime, member.mode) for member in members} == {(0, 0, 0, 0o755)}
+
+
+def test_built_again_elsewhere_each_program_is_the_same(cold: Bench, tmp_path: Path) -> None:
+    """Another folder, clock, time zone, umask and number of processors; and the recipe in its other form."""
+    elsewhere = Bench(tmp_path / "another folder")
+    elsewhere.path.mkdir()
+    processors = os.sched_getaffinity(0)
+    umask = os.umask(0o077)
+    try:
+        os.sched_setaffinity(0, {min(processors)})
+        _, told, seconds = elsewhere.make_builds(ROOT / "examples/builds.yaml")
+    finally:
+        os.sched_setaffinity(0, processors)
+        os.umask(umask)
+    assert sum("building it" in line for line in told) == len(PROGRAMS)
+    assert archives(elsewhere) == archives(cold)
+    for name, digest in sorted(archives(cold).items()):
+        print(f"{name[:30]}  {digest}")
+    print(f"builds alone, cold, on one processor: {seconds:.0f} s")
+
+
+def test_a_warm_cache_builds_nothing_and_one_changed_flag_builds_one(cold: Bench, tmp_path: Path) -> None:
+    recipe = ROOT / "examples/builds.py"
+    made, told, seconds = cold.make_builds(recipe)
+    assert not [line for line in told if "building it" in line]
+    assert len(made.records) == len(PROGRAMS)
+    print(f"builds alone, warm: {seconds:.1f} s")
+    text = recipe.read_text().replace('go_version="1.24",', 'go_version="1.24",\n        ldflags="-X main.unused=1",')
+    (tmp_path / "builds.py").write_text(text)
+    shutil.copytree(ROOT / "examples/builds", tmp_path / "builds")
+    _, told, _ = cold.make_builds(tmp_path / "builds.py")
+    assert [line for line in told if "building it" in line] == [
+        "build hello-go: changed: file.build.sh, ldflags; building it"
+    ]
+    why = cold.tdxc("cache", "why", "hello-go")
+    print(why.stdout)
+    lines = why.stdout.splitlines()
+    assert re.fullmatch(r"hello-go \([0-9a-f]{12}\), .*: built again, as these inputs had changed since \S+", lines[0])
+    assert re.fullmatch(r"  file\.build\.sh: sha256:\S+ executable -> sha256:\S+ executable", lines[1])
+    assert lines[2:] == ["  ldflags: new, -X main.unused=1"]
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    bench = Bench(tmp_path_factory.mktemp("failing"))
+    (bench.path / "report").mkdir()
+    (bench.path / "report/words.txt").write_text("these words are the source\n")
+    (bench.path / "recipe.py").write_text(FAILING)
+    return bench
+
+
+def test_a_failing_build_says_which_where_and_how_to_look(failing: Bench) -> None:
+    done = failing.tdxc("build", "recipe.py", "--log", "log/bake.log")
+    print(done.stderr)
+    log = failing.path / "log/bake-build-report.log"
+    assert done.returncode == 1
+    assert "error[E_BUILD]: build 'report': mkosi failed with exit status 127 while compiling" in done.stderr
+    assert "no-such-command: command not found" in done.stderr
+    assert f"the whole log is in {log}" in done.stderr
+    assert "tdxc build recipe.py --debug-shell report" in done.stderr
+    assert "these words are the source" in log.read_text()
+    assert not (failing.path / "build/output").exists()
+    assert [path.name for path in (failing.path / "build").iterdir()] == ["mkosi"]
+    assert failing.store.entries() == ()
+
+
+def test_a_shell_in_the_environment_of_a_build_has_its_sources_and_no_network(failing: Bench) -> None:
+    commands = "pwd; cat words.txt; env | cut -d = -f 1; exit 5\n"
+    done = failing.tdxc(
+        "build", "recipe.py", "--debug-shell", "report", stdin=commands, HTTPS_PROXY="http://127.0.0.1:9"
+    )
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    assert "/var/lib/tdxc-build/report/source" in done.stdout
+    assert "these words are the source" in done.stdout
+    assert "SOURCE_DATE_EPOCH" in done.stdout
+    assert "PROXY" not in done.stdout
+    assert "eth" not in done.stdout
+    assert failing.store.entries() == ()
+    assert not (failing.path / "build/output").exists()
+    assert failing.tdxc("build", "recipe.py", "--debug-shell", "reprt").stderr.count("did you mean 'report'?") == 1
+
+
+@contextlib.contextmanager
+def module_proxy() -> Iterator[tuple[str, list[str]]]:
+    """A Go module proxy that has nothing, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Nothing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404, "not here")
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nothing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_settings_of_the_caller_reach_the_fetch_step(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (tmp_path / "recipe.py").write_text(
+        "from tdx import Build, Image\n"
+        "img = Image('proxied', base='debian/trixie')\n"
+        f"img.build(Build.go(name='hello-go', src={str(ROOT / 'examples/builds/hello-go')!r},\n"
+        "                   output='/usr/bin/hello-go', outside=True))\n"
+    )
+    with module_proxy() as (address, asked):
+        done = bench.tdxc("build", "recipe.py", GOPROXY=address, GOSUMDB="off")
+    assert done.returncode == 1
+    assert "build 'hello-go': mkosi failed with exit status 1 while fetching its dependencies" in done.stderr
+    assert any(path.startswith("/github.com/pelletier/go-toml/v2/@v/") for path in asked), done.stderr
+    tree = "".join(path.read_text() for path in (tmp_path / "build/mkosi/mkosi.images").rglob("*.sh"))
+    assert address not in tree
