@@ -62,6 +62,10 @@ class ExpectedValue:
     reasons: tuple[tuple[str, str], ...] = ()
 
 
+UNDETERMINED = "nothing that was given determines this register"
+"""Why a register is pending that ``Manifest.missing`` says nothing of."""
+
+
 @attrs.frozen(kw_only=True)
 class Manifest:
     """What an image will show on a platform.
@@ -111,7 +115,7 @@ class Manifest:
             if other == register:
                 return State.UNPREDICTABLE, reason
         if register not in self.covers:
-            return State.PENDING, dict(self.missing).get(register, "nothing that was given determines this register")
+            return State.PENDING, dict(self.missing).get(register, UNDETERMINED)
         missing = _pending_reasons(self.prediction, register)
         return (State.PENDING, "; ".join(missing)) if missing else (State.PREDICTED, "")
 

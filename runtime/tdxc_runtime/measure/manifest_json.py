@@ -26,7 +26,7 @@ from tdxc_runtime.measure.events import (
     Register,
     RegisterKind,
 )
-from tdxc_runtime.measure.manifest import TD_REGISTERS, Endorsement, ExpectedValue, Manifest, Platform
+from tdxc_runtime.measure.manifest import TD_REGISTERS, UNDETERMINED, Endorsement, ExpectedValue, Manifest, Platform
 
 SCHEMA_VERSION = 1
 JSON_DATA_LIMIT = 16384
@@ -220,7 +220,8 @@ class _Reader:
             missing=tuple(
                 (r, self.text(row["reason"]))
                 for r, row in states.items()
-                if row.get("state") == "pending" and row.get("covered") is not True and "reason" in row
+                if row.get("state") == "pending" and row.get("covered") is not True
+                if row.get("reason", UNDETERMINED) != UNDETERMINED
             ),
             pending=tuple(self.text(item) for item in self.array(top.get("pending", []))),
             hints=tuple(
