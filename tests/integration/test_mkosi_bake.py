@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.builds import local_source, resolved_build
 from support.resolved_images import SPAN, resolved_image
 from tdxc.ir import (
     Artifact,
@@ -18,9 +19,7 @@ from tdxc.ir import (
     Package,
     ResolvedImage,
     Script,
-    ScriptBuild,
     ScriptPhase,
-    SourceFile,
 )
 from tdxc.writer import write_tree
 from tdxc_emitters import emit_image
@@ -28,7 +27,7 @@ from tdxc_runtime.backends import bake
 
 pytestmark = pytest.mark.integration
 
-MAKEFILE = b"release:\n\tmkdir build\n\tcp tool.sh build/tool\n"
+MAKEFILE = "release:\n\tmkdir build\n\tinstall tool.sh build/tool\n"
 BUILD = """\
 make release
 printf "%s\\n" "$GREETING" > build/greeting
@@ -66,17 +65,13 @@ def image() -> ResolvedImage:
             ),
         ),
         builds=(
-            ScriptBuild(
-                span=SPAN,
-                name="tool",
-                build_script=BUILD,
+            resolved_build(
+                packages=(Package(span=SPAN, name="make"),),
+                source=local_source({"Makefile": MAKEFILE, "tool.sh": "#!/bin/sh\n"}),
+                compile=BUILD,
                 artifacts=(
-                    Artifact(span=SPAN, source="build/tool", dest="/bin/tool"),
-                    Artifact(span=SPAN, source="build/greeting", dest="/etc/app/"),
-                ),
-                source_files=(
-                    SourceFile(span=SPAN, path="Makefile", content=Blob.of(MAKEFILE)),
-                    SourceFile(span=SPAN, path="tool.sh", content=Blob.of(b"#!/bin/sh\n"), executable=True),
+                    Artifact(span=SPAN, source="source/build/tool", dest="/usr/bin/tool"),
+                    Artifact(span=SPAN, source="source/build/greeting", dest="/etc/app/greeting"),
                 ),
                 environment=(("GREETING", "it's 50% $$done"),),
             ),
