@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.authored import at, resolved, run
 from tdxc.grammar import parse_kconfig
@@ -33,6 +33,7 @@ options = st.dictionaries(
 
 
 @given(options)
+@example({"MODULES": "y", "64BIT": "m"})
 def test_the_recipes_word_holds_or_is_refused_and_needs_are_always_met(asked: dict[str, str]) -> None:
     config = tuple(KconfigOption(span=at(6), name=name, value=value) for name, value in sorted(asked.items()))
     image = resolved(kernel=Kernel(span=at(5), version="6.12", config=config))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note
@@ -68,7 +67,8 @@ _ENVIRONMENT = (
 LOCALVERSION also keeps it from asking git for one. gcc finds its own parts by PATH."""
 
 
-class SourcePackage(NamedTuple):
+@records.frozen
+class SourcePackage:
     """A source package of a base; ``suite`` is the extra suite that has it, empty for the release's own."""
 
     version: str
@@ -213,7 +213,8 @@ def _package_name(origin: SourcePackage) -> str:
 # --- its configuration
 
 
-class _Configuration(NamedTuple):
+@records.frozen
+class _Configuration:
     """``demanded`` must hold; ``base`` is what the configuration starts from, ours or the recipe's file."""
 
     demanded: tuple[KconfigOption, ...]
@@ -239,8 +240,9 @@ def _configuration(image: ResolvedImage, sink: DiagnosticSink) -> _Configuration
     if not has_modules:
         _refuse_modules((*base, *recipe), sink)
     demanded = {option.name: option for option in merge_options(required, recipe)}
-    # where the recipe's own file makes a requirement stronger (y in place of m), its word stays
-    kept = {option.name: option for option in base if option.name in demanded and demanded[option.name].value == "m"}
+    # where the base makes a requirement of ours stronger (y in place of m), its word stays; the recipe's own counts
+    ours = {name for name, option in demanded.items() if option.value == "m"} - {option.name for option in recipe}
+    kept = {option.name: option for option in base if option.name in ours}
     return _Configuration(
         demanded=tuple({**demanded, **kept}.values()),
         base=tuple(option for option in merge_options(base) if option.name not in demanded),
