@@ -6,9 +6,9 @@ The driver is the one place that knows all layers; the DSL's verbs and the CLI b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from tdxc import policy
+from tdxc import policy, records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
 from tdxc.ir import AuthoredImage, CompiledImage, KernelSource, ResolvedImage, codec, json_text
 from tdxc.passes import AUTHORED_PASSES, RESOLVED_PASSES
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 LOWER_IMAGE = "lower-image"
 
 
-class Compilation(NamedTuple):
+@records.frozen
+class Compilation:
     """What a compile yields: the recipe's IR, its resolved variants, the tree, and warnings in source order."""
 
     authored: AuthoredImage

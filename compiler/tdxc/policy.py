@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import MutableRefPolicy, NetworkMode, Node, Policy, ResolvedImage
 from tdxc.ir.marks import development_reasons
@@ -14,7 +14,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """A full commit of git: a branch, a tag or the beginning of a commit can come to mean something else."""
 
 
-class Invocation(NamedTuple):
+@records.frozen
+class Invocation:
     """How a bake was asked for: ``frozen`` with a lockfile that fits, ``cached_only`` without any network."""
 
     frozen: bool

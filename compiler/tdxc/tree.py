@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 
 
-class Origin(NamedTuple):
+@records.frozen
+class Origin:
     """Where an output file stems from: the recipe line, and which pass or emitter made it, as a sentence."""
 
     span: SourceSpan

@@ -15,8 +15,9 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 from tdxc.tree import Entry, FileTree, TreeDirectory, TreeFile, TreeLink
 
@@ -29,7 +30,8 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-class WriteReport(NamedTuple):
+@records.frozen
+class WriteReport:
     """What a write did: paths relative to the tree."""
 
     written: tuple[str, ...] = ()

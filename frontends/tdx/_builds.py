@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
+from tdxc import records
 from tdxc.diagnostics import Code, SourceSpan
 from tdxc.ir import Artifact, BuildSource, Toolchain
 
@@ -157,7 +158,8 @@ ArtifactOptions = Annotated[
 Artifacts = Mapping[ArtifactSource, v.GuestPath | ArtifactOptions]
 
 
-class Common(NamedTuple):
+@records.frozen
+class Common:
     """The arguments that every kind of build takes."""
 
     name: str

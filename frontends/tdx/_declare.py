@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, SourceSpan, nearest
@@ -60,7 +60,8 @@ class Declaring(Protocol):
 DeclaringT = TypeVar("DeclaringT", bound=Declaring)
 
 
-class Parameter(NamedTuple):
+@records.frozen
+class Parameter:
     """One parameter of a call: whose and its name, the kind of its values, and whether it can be left out."""
 
     function: Callable[..., Any]
@@ -75,7 +76,8 @@ class Parameter(NamedTuple):
         return _annotated_kind(self.function, self.name)
 
 
-class Signature(NamedTuple):
+@records.frozen
+class Signature:
     """What a call takes; ``names`` are those of the parameters that may be given by keyword."""
 
     label: str

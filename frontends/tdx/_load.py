@@ -11,7 +11,7 @@ import functools
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, SourceSpan, nearest
@@ -25,7 +25,8 @@ RECIPE_LIMIT_BYTES = 8 * 1024 * 1024
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
-class LoadedRecipe(NamedTuple):
+@records.frozen
+class LoadedRecipe:
     """What a recipe file says.
 
     ``image`` is the chosen one and ``name`` its variable (the image's own name in YAML); ``root`` is the recipe's

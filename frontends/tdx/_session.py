@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from tdxc import records
 from tdxc.diagnostics import SourceSpan
 
 if TYPE_CHECKING:
     from tdx.image import Image
 
 
-class Action(NamedTuple):
+@records.frozen
+class Action:
     """A verb that a recipe calls at module level: its name, the image's name and its arguments as name and value."""
 
     verb: str

@@ -12,7 +12,8 @@ Sources: RE2's syntax as of Go's ``regexp/syntax`` (package documentation and it
 from __future__ import annotations
 
 import string
-from typing import NamedTuple
+
+from tdxc import records
 
 MAX_PATTERN = 1024
 _MAX_REPEAT = 1000
@@ -53,7 +54,8 @@ class PatternError(ValueError):
         self.fix = fix
 
 
-class _Atom(NamedTuple):
+@records.frozen
+class _Atom:
     """What was read: whether it may be repeated, and the product of the repetitions inside."""
 
     repeatable: bool

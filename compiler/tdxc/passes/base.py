@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
+from tdxc import records
 from tdxc.diagnostics import DiagnosticSink
 from tdxc.ir import AuthoredImage, ResolvedImage
 
 ImageT = TypeVar("ImageT", AuthoredImage, ResolvedImage)
 
 
-class PassContext(NamedTuple):
+@records.frozen
+class PassContext:
     """What a pass may see beside the image: no clock, environment, network or file system."""
 
     sink: DiagnosticSink

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import Directory, File, Layer, Node, Symlink, Template
 
@@ -18,7 +18,8 @@ VOLATILE = {
 """Folders whose content in the image is never seen once it runs."""
 
 
-class Destination(NamedTuple):
+@records.frozen
+class Destination:
     """A path that something of the image wants: ``what`` it is in words, the node that says so."""
 
     path: str

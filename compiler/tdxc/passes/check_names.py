@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, Note, nearest
 from tdxc.ir import Directory, File, Layer, Node, Package, SecretTarget, Service, Template
 from tdxc.passes.known_accounts import KNOWN_GROUPS, KNOWN_USERS
@@ -32,7 +32,8 @@ PACKAGE_USERS = {
 Owned = File | Template | Directory | SecretTarget
 
 
-class Accounts(NamedTuple):
+@records.frozen
+class Accounts:
     """The users and groups that exist in an image."""
 
     users: frozenset[str]

@@ -12,14 +12,15 @@ be laid over a compiled image by adding to the one and never has to take anythin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.ir import DebloatKind, NetworkBackend, Node, ResolvedImage
 
 Cause = Callable[[ResolvedImage], Node | None]
 
 
-class Removal(NamedTuple):
+@records.frozen
+class Removal:
     """Things of one kind that go, for one reason."""
 
     kind: DebloatKind
@@ -142,7 +143,8 @@ COMMON_REMOVALS: tuple[Removal, ...] = (
 """Removals for every image."""
 
 
-class Keeper(NamedTuple):
+@records.frozen
+class Keeper:
     """A feature and what it keeps. ``cause`` gives the node that asks for it, None where the image lacks it."""
 
     reason: str

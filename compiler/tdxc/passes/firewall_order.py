@@ -5,8 +5,8 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, Note
 from tdxc.grammar import parse_rule, print_rule
 from tdxc.ir import FirewallRule, FirewallRuleText, Protocol
@@ -15,7 +15,8 @@ from tdxc.passes.nft_ruleset import joined_ports
 IMAGE_LAYER = ""
 
 
-class RuleGroup(NamedTuple):
+@records.frozen
+class RuleGroup:
     """The rules that one fragment holds: of which layer, and whether it is that layer's rule for all that is left."""
 
     layer: str

@@ -18,7 +18,7 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError, nearest
@@ -54,7 +54,8 @@ class HardenServices:
         return records.evolve(image, units=tuple(_harden_or_report(unit, facts, ctx) for unit in image.units))
 
 
-class ImageFacts(NamedTuple):
+@records.frozen
+class ImageFacts:
     """What a sandbox depends on beside its own service.
 
     Without ``systemd`` only what setpriv(1) can do applies. ``placed`` are paths that the image itself brings,
@@ -146,23 +147,23 @@ def _adapted(
 ) -> Iterator[Rule]:
     """One default rule, changed by what the service declares."""
     if rule.key == "CapabilityBoundingSet" and capabilities:
-        yield rule._replace(value=" ".join(capabilities), reason="the capabilities that it declares")
+        yield records.evolve(rule, value=" ".join(capabilities), reason="the capabilities that it declares")
     elif rule.key == "AmbientCapabilities" and capabilities and not is_root:
-        yield rule._replace(value=" ".join(capabilities), reason="it is not root and keeps what it declares")
+        yield records.evolve(rule, value=" ".join(capabilities), reason="it is not root and keeps what it declares")
     elif rule.key == "ProtectHome" and _inside((*needs.writes, *_own_paths(unit)), HOME_FOLDERS):
-        yield rule._replace(value="read-only", reason="it declares a path in a home directory")
+        yield records.evolve(rule, value="read-only", reason="it declares a path in a home directory")
     elif rule.key == "RestrictAddressFamilies":
         yield rule
         extra = {grant for name in capabilities if (grant := CAPABILITY_GRANTS[name].families)}
         if facts.vsock:
             extra.add("AF_VSOCK")
         if extra:
-            yield rule._replace(value=" ".join(sorted(extra)), reason="vsock or a capability asks for it")
+            yield records.evolve(rule, value=" ".join(sorted(extra)), reason="vsock or a capability asks for it")
     elif rule.key == "SystemCallFilter" and rule.value.startswith("~"):
         yield rule
         calls = sorted({grant for name in capabilities if (grant := CAPABILITY_GRANTS[name].system_calls)})
         if calls:
-            yield rule._replace(value=" ".join(calls), reason=f"needed for {' '.join(capabilities)}")
+            yield records.evolve(rule, value=" ".join(calls), reason=f"needed for {' '.join(capabilities)}")
     else:
         yield rule
 

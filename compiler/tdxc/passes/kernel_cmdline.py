@@ -6,8 +6,7 @@ the kernel picks by firmware tables, which a host controls.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note, SourceSpan
 from tdxc.ir import Kernel, KernelArgument
 from tdxc.quoting import kernel_word
@@ -16,7 +15,8 @@ COMMAND_LINE_SIZE = 2048
 """x86's limit in bytes with the final NUL (arch/x86/include/asm/setup.h); the kernel cuts what is longer."""
 
 
-class DefaultArgument(NamedTuple):
+@records.frozen
+class DefaultArgument:
     """An argument that every image gets unless its recipe sets the same key, with the reason."""
 
     text: str

@@ -8,8 +8,8 @@ packaged configuration, say whether the feature is there at all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.ir import DebloatKind, Distribution, KeepDecision, NetworkBackend, Node, ResolvedImage
 
 FILE_SYSTEM_MODULES: dict[str, tuple[str, ...]] = {
@@ -25,7 +25,8 @@ FILE_SYSTEM_MODULES: dict[str, tuple[str, ...]] = {
 Cause = Callable[[ResolvedImage], Node | None]
 
 
-class KernelFeature(NamedTuple):
+@records.frozen
+class KernelFeature:
     """One reason to want modules. ``cause`` gives the node that asks for it, None when the image does not.
 
     ``fragment`` names the file under ``tdxc/kconfig/`` with the options that go with it; empty for none.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from tdxc import records
 from tdxc.grammar.kconfig import canonical_value, parse_kconfig
@@ -22,7 +21,8 @@ FRAGMENT_FOLDER = Path(__file__).parent.parent / "kconfig"
 _STRENGTHS = {"m": 0, "y": 1, "n": 2}
 
 
-class Contradiction(NamedTuple):
+@records.frozen
+class Contradiction:
     """Two options of one name that cannot both hold."""
 
     first: KconfigOption

@@ -9,7 +9,7 @@ linux-modules-extra, which linux-image-generic depends on; Alpine's linux-virt h
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
@@ -24,7 +24,8 @@ SOURCE_PREFIX = "linux-source-"
 """How Debian and Ubuntu name the packages that hold a kernel's source."""
 
 
-class DistributionKernel(NamedTuple):
+@records.frozen
+class DistributionKernel:
     """The kernel package that a base gets by default; ``suite`` is the extra suite that has it, empty for its own."""
 
     package: str

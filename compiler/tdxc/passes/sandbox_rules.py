@@ -6,10 +6,11 @@ None needs a root other than the initramfs: systemd 257 moves its mounts with MS
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from tdxc import records
 
 
-class Rule(NamedTuple):
+@records.frozen
+class Rule:
     """One default: ``key=value`` because of ``reason``. Of a list, later lines of the recipe add to the default."""
 
     key: str
@@ -52,7 +53,8 @@ DEFAULT_RULES: tuple[Rule, ...] = (
 """In the order in which they are written."""
 
 
-class Grant(NamedTuple):
+@records.frozen
+class Grant:
     """What a capability needs beside itself: system calls, address families, and defaults that would take it back."""
 
     system_calls: str = ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.diagnostics import UNKNOWN_SPAN, SourceSpan
 from tdxc.ir import DropIn, Unit
 from tdxc.passes.known_units import STATIC_AFTER
@@ -15,7 +15,8 @@ PULLING_KEYS = ("Requires", "Wants", "BindsTo", "Requisite", "Upholds")
 """Directives that start another unit along with their own, or fail without it (systemd.unit(5))."""
 
 
-class Wait(NamedTuple):
+@records.frozen
+class Wait:
     """``later`` comes after ``earlier``; ``reason`` says by which directive or default."""
 
     later: str

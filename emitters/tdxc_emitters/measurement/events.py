@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.ir import ResolvedImage
 
 from tdxc_emitters.mkosi.partitions import command_line
@@ -30,7 +30,8 @@ _FIRST_IN_RTMR = (6, 9)
 _ALGORITHMS = {"rtmr2": ("sha384",), "pcr9": ("sha256", "sha384"), "pcr11": ("sha256", "sha384")}
 
 
-class StubRules(NamedTuple):
+@records.frozen
+class StubRules:
     """What a version of systemd-stub measures: sections in order, and whether a TD without a TPM sees them."""
 
     version: int

@@ -6,7 +6,7 @@ VM documentation (a paravisor owns the TD; the guest has a vTPM); Google's endor
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from tdxc import records
 
 _FIRMWARE = "a firmware file: tdxc measure --firmware FILE"
 _MACHINE = "a firmware file and the machine's shape: tdxc measure --firmware FILE --memory SIZE --vcpus N"
@@ -16,7 +16,8 @@ _PARAVISOR = (
 )
 
 
-class PlatformRules(NamedTuple):
+@records.frozen
+class PlatformRules:
     """``covered``: registers whose events the recipe and the UKI decide. ``reasons``: why others wait or never come."""
 
     name: str

@@ -9,9 +9,8 @@ Sources: mkosi(1), ``Distribution=`` ("custom") and "Scripts"; apk(8); Alpine's 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-from tdxc import quoting
+from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Distribution, Package, ResolvedImage
 
@@ -23,7 +22,8 @@ STUB_PACKAGE = "systemd-efistub"
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=<>~-]*")
 
 
-class Minirootfs(NamedTuple):
+@records.frozen
+class Minirootfs:
     """A release's root file system archive, by version and SHA-256 (hexadecimal)."""
 
     version: str

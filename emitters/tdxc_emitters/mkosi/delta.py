@@ -102,9 +102,9 @@ def _rules(base: MkosiProject, variant: MkosiProject, profile: str) -> Iterator[
             continue
         entry = variant.files.entries.get(f"{EXTRA}{_path_of(rule)}")
         if rule.list == "modes" and isinstance(entry, TreeFile):
-            yield rule._replace(line=f"{'0755' if entry.executable else '0644'} {_path_of(rule)}")
+            yield records.evolve(rule, line=f"{'0755' if entry.executable else '0644'} {_path_of(rule)}")
         elif rule.list == "owners" and isinstance(entry, TreeFile):
-            yield rule._replace(line=f"root root {_path_of(rule)}")
+            yield records.evolve(rule, line=f"root root {_path_of(rule)}")
         elif rule.list != "modes":
             raise DiagnosticError.of(
                 Code.E_EMIT,

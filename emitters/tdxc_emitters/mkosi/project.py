@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from tdxc import records
 from tdxc.ir import Node
@@ -104,7 +103,8 @@ class PhaseScript:
         return "$layer" in self.body or "${layer}" in self.body
 
 
-class Rule(NamedTuple):
+@records.frozen
+class Rule:
     """One line of ``rules/LIST``."""
 
     list: str

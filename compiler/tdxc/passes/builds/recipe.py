@@ -6,7 +6,6 @@ All text here ends up in ``fetch.sh`` and ``build.sh`` of a build, which define 
 from __future__ import annotations
 
 import posixpath
-from typing import NamedTuple
 
 from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError
@@ -15,7 +14,8 @@ from tdxc.ir import BUILD_ROOT, Artifact, Build
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Recipe(NamedTuple):
+@records.frozen
+class Recipe:
     """How one language is built: ``output`` is where what it makes lies, relative to the build's folder."""
 
     fetch: str = ""

@@ -7,13 +7,14 @@ go.dev/doc/toolchain, dotnet/core "Linux package dependencies".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Base, Build, BuildLanguage
 
 
-class Offer(NamedTuple):
+@records.frozen
+class Offer:
     """A toolchain of a distribution: the beginning of its version, its packages, and the folder of its programs."""
 
     version: str
