@@ -17,6 +17,18 @@ from tdxc.passes.base import PassContext
 
 _CAUSE = "lower-development: the image is marked"
 
+_SET_PASSWORD = (
+    "sed -i 's|^root:[^:]*:|root:x:|' /etc/passwd",
+    "if grep -q '^root:' /etc/shadow 2>/dev/null; then",
+    '    sed -i "s|^root:[^:]*:|root:$hash:|" /etc/shadow',
+    "else",
+    "    printf 'root:%s:1::::::\\n' \"$hash\" >>/etc/shadow",
+    "    chown root:shadow /etc/shadow",
+    "    chmod 0640 /etc/shadow",
+    "fi",
+)
+"""A root of Debian without the package passwd has the account in /etc/passwd alone, locked (shadow(5))."""
+
 
 class LowerDevelopment:
     """Mark the image, and set the password of root that Devtools asks for."""
@@ -78,7 +90,6 @@ def _password_script(password: Setting) -> Script:
             "    exit 0",
             "fi",
         ]
-    lines.append('sed -i "s|^root:[^:]*:|root:$hash:|" /etc/shadow')
-    text = "\n".join(lines) + "\n"
+    text = "\n".join((*lines, *_SET_PASSWORD)) + "\n"
     cause = "lower-development: Devtools gives root a password"
     return Script(span=password.span, cause=cause, phase=ScriptPhase.POSTINST, name="root-password", text=text)

@@ -67,10 +67,25 @@ def test_a_password_of_the_bake_is_in_no_tree(value: str) -> None:
 def test_the_script_sets_roots_hash_and_nobody_elses(tmp_path: Path, value: str, variable: str, expected: str) -> None:
     shadow = tmp_path / "shadow"
     shadow.write_text("root:*:20000:0:99999:7:::\nrooty:*:20000:0:99999:7:::\n")
-    text = password_script(value).replace("/etc/shadow", str(shadow))
+    passwd = tmp_path / "passwd"
+    passwd.write_text("root:*:0:0:root:/root:/bin/bash\n")
+    text = password_script(value).replace("/etc/shadow", str(shadow)).replace("/etc/passwd", str(passwd))
     environment = {"PATH": "/usr/bin:/bin"} | ({"TDXVM_ROOT_PASSWORD_HASH": variable} if variable else {})
     subprocess.run(["sh", "-eu"], input=text, text=True, env=environment, check=True, stderr=subprocess.PIPE)
     assert shadow.read_text() == f"{expected}\nrooty:*:20000:0:99999:7:::\n"
+
+
+@pytest.mark.parametrize("others", [None, "", "systemd-network:!*::::::1:\n"])
+def test_a_root_without_an_entry_of_its_own_gets_one(tmp_path: Path, others: str | None) -> None:
+    shadow, passwd = tmp_path / "shadow", tmp_path / "passwd"
+    passwd.write_text("root:*:0:0:root:/root:/bin/bash\nrooty:*:1:1::/:/bin/sh\n")
+    if others is not None:
+        shadow.write_text(others)
+    text = password_script(HASH).replace("/etc/shadow", str(shadow)).replace("/etc/passwd", str(passwd))
+    subprocess.run(["sh", "-eu"], input=f"chown() {{ :; }}\n{text}", text=True, check=True)
+    assert shadow.read_text() == f"{others or ''}root:{HASH}:1::::::\n"
+    assert shadow.stat().st_mode & 0o777 == 0o640
+    assert passwd.read_text() == "root:x:0:0:root:/root:/bin/bash\nrooty:*:1:1::/:/bin/sh\n"
 
 
 @pytest.mark.parametrize("password", ["hunter2", "", "$1$abc$def", "$6$x", "random "])
