@@ -29,6 +29,8 @@ if [ -n "$group" ]; then # what the tests hold ours against
     want 'command -v swtpm' swtpm
     want 'command -v gcc && test -e /usr/include/stdio.h' 'gcc libc6-dev' # the race detector of Go
     want 'command -v cryptsetup' cryptsetup-bin
+    want 'command -v patch' patch
+    want 'command -v openssl' openssl
     if [ -d ../shared/vectors ]; then want 'command -v go' golang-go; fi
 fi
 
