@@ -31,6 +31,7 @@ if [ -n "$group" ]; then # what the tests hold ours against
     want 'command -v cryptsetup' cryptsetup-bin
     want 'command -v patch' patch
     want 'command -v openssl' openssl
+    want 'command -v curl' curl # what a build's scripts fetch with
     if [ -d ../shared/vectors ]; then want 'command -v go' golang-go; fi
 fi
 
