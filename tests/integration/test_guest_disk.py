@@ -5,7 +5,6 @@ A host can do to a disk whatever it wants: what it has spoiled is refused with w
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
@@ -30,8 +29,8 @@ from support.guest_disk import (
 from tdxc_runtime.toolsroot import ToolsRoot
 from tdxc_runtime.vm import ConsoleLine, UkiOnDisk
 
-KILLS = int(os.environ.get("TDXVM_KILLS", "3"))
-"""How often the power is cut while the disk is formatted; each costs a boot, so continuous integration does few."""
+KILLS = 10
+"""How often the power is cut while the disk is formatted."""
 
 FORMAT_S = 6.0
 
