@@ -153,6 +153,8 @@ def _secrets_unit(delivery: SecretDelivery, image: ResolvedImage) -> Unit:
     disks = (delivery.source,) if delivery.source.startswith("/dev/") else ()
     if delivery.method == "http_post":
         before = [("Wants", "network-online.target"), ("After", "network-online.target")]
+    elif delivery.method == "vsock":  # no alias lets the kernel find the module by itself when a socket is asked for
+        before = [("Wants", "modprobe@vsock.service"), ("After", "modprobe@vsock.service")]
     elif disks:  # a device can be allowed only once it is there
         device = f"{quoting.unit_name_of_path(delivery.source)}.device"
         before = [("Wants", device), ("After", device)]
@@ -167,7 +169,7 @@ def _secrets_unit(delivery: SecretDelivery, image: ResolvedImage) -> Unit:
         needs=SandboxNeeds(
             span=delivery.span,
             cause=cause,
-            ports=(delivery.port,) if delivery.method == "http_post" else (),
+            ports=(delivery.port,) if delivery.method in {"http_post", "vsock"} else (),
             capabilities=("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"),
             devices=_quote_devices(image) if is_server else disks,
         ),

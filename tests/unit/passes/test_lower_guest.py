@@ -149,6 +149,16 @@ def test_the_port_is_opened_where_the_recipe_has_a_firewall() -> None:
     assert image.authored_network.firewall_rules == ()
 
 
+def test_vsock_waits_for_the_module_that_nothing_else_may_load() -> None:
+    image, found = lower(secret_delivery=delivery(secret(file()), method="vsock", port=80, tls="off"))
+    assert found == ()
+    made = unit(image, "tdx-secrets.service")
+    for key in ("Wants", "After"):
+        assert made.values("Unit", key)[0] == "modprobe@vsock.service"
+    assert made.needs is not None
+    assert made.needs.ports == (80,), "ports below 1024 need a capability over vsock too"
+
+
 def test_credentials_of_the_machine_are_imported() -> None:
     image, found = lower(secret_delivery=delivery(secret(file()), method="env", port=0, tls="off"))
     assert found == ()

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -20,10 +20,8 @@ import (
 	"tdxvm/guest/internal/fault"
 	"tdxvm/guest/internal/quote"
 	"tdxvm/guest/internal/sd"
+	"tdxvm/guest/internal/smbios"
 )
-
-// CredentialPrefix starts the names of the credentials that hold secrets: tdx.secret.NAME.
-const CredentialPrefix = "tdx.secret."
 
 // drainTimeout is how long the last answers may take to leave.
 const drainTimeout = 5 * time.Second
@@ -54,9 +52,9 @@ func Run(ctx context.Context, conf *config.Secrets, issuer quote.Issuer, log *sl
 	case config.MethodHTTP, config.MethodVsock:
 		err = serve(ctx, conf, opened, issuer, log)
 	case config.MethodFile:
-		err = takeFile(ctx, conf, opened)
+		err = takeFile(ctx, conf, opened, log)
 	case config.MethodEnv:
-		err = takeCredentials(os.Getenv("CREDENTIALS_DIRECTORY"), conf.MaxBodyBytes, opened)
+		err = takeCredentials(os.Getenv("CREDENTIALS_DIRECTORY"), smbios.TablesPath, conf.MaxBodyBytes, opened)
 	}
 	if err != nil {
 		return err
@@ -133,11 +131,11 @@ func listen(ctx context.Context, conf *config.Secrets) (net.Listener, error) {
 
 // takeFile reads a file, or a block device that is padded with NUL bytes, which holds the body of a post. No
 // file system of the host's is mounted for it.
-func takeFile(ctx context.Context, conf *config.Secrets, opened *store) error {
+func takeFile(ctx context.Context, conf *config.Secrets, opened *store, log *slog.Logger) error {
 	if len(opened.missing()) == 0 {
 		return nil
 	}
-	data, err := awaitSource(ctx, conf.Source, conf.MaxBodyBytes)
+	data, err := awaitSource(ctx, conf.Source, conf.MaxBodyBytes, log)
 	if err != nil {
 		return err
 	}
@@ -155,11 +153,20 @@ func takeFile(ctx context.Context, conf *config.Secrets, opened *store) error {
 	return takeAll(opened, fresh, conf.Source)
 }
 
-func awaitSource(ctx context.Context, source string, limit int) ([]byte, error) {
-	for {
+func awaitSource(ctx context.Context, source string, limit int, log *slog.Logger) ([]byte, error) {
+	for first := true; ; first = false {
 		data, err := readSource(source, limit)
+		if errors.Is(err, fs.ErrPermission) { // the unit may open the devices that were there when it was started
+			return nil, fault.Wrap(err, "attach it before the machine starts, or restart tdx-secrets.service", "the source of secrets came too late")
+		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return data, err
+		}
+		if first {
+			log.Info("waiting for the source of secrets", "source", source)
+			if err := sd.Notify("STATUS=waiting for " + source); err != nil {
+				log.Warn("the service manager does not hear", "why", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -197,52 +204,14 @@ func readSource(source string, limit int) ([]byte, error) {
 			break // the end, or what cannot be read, which the parser then misses
 		}
 	}
-	for length > 0 && data[length-1] == 0 {
-		length--
+	// Padding, and what an earlier and longer text may have left behind it; JSON itself holds no NUL byte.
+	if end := bytes.IndexByte(data[:length], 0); end >= 0 {
+		length = end
 	}
 	if length > limit {
 		return nil, fault.Refuse("send less, or allow more in the recipe", "the source of secrets %s has more than %d bytes", source, limit)
 	}
 	return data[:length], nil
-}
-
-// takeCredentials reads the credentials of the unit, which hold the values as they are. The host can set them
-// (SMBIOS strings, fw_cfg), so they are as untrusted as a post.
-func takeCredentials(directory string, limit int, opened *store) error {
-	if len(opened.missing()) == 0 {
-		return nil
-	}
-	if directory == "" {
-		return fault.Refuse("give the unit ImportCredential="+CredentialPrefix+"*", "the unit has no credentials")
-	}
-	var entries []entry
-	var faults []Fault
-	for index := range opened.rules {
-		each := &opened.rules[index]
-		if opened.received(each.Name) {
-			continue
-		}
-		data, err := readBounded(path.Join(directory, CredentialPrefix+each.Name), int64(limit), nil)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		text := string(data)
-		if each.Schema.Kind == config.KindInt {
-			text = strings.TrimSuffix(text, "\n")
-		}
-		raw, wrong := each.asJSON(text)
-		faults = append(faults, wrong...)
-		if len(wrong) == 0 {
-			entries = append(entries, entry{name: each.Name, raw: raw})
-		}
-	}
-	if len(faults) > 0 {
-		return refuseSource(faults, "the credentials of the unit")
-	}
-	return takeAll(opened, entries, "the credentials of the unit")
 }
 
 // takeAll takes the entries of a source that will not change: what is missing or wrong in it stays so.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tdxvm/guest/internal/config"
+	"tdxvm/guest/internal/logging"
 )
 
 const goodSource = `{"secrets":{"api_token":"tok_12345","seed":"AAAA"}}`
@@ -19,6 +20,7 @@ func TestSources(t *testing.T) {
 	cases := []struct{ name, content, want string }{
 		{"file", goodSource, ""},
 		{"padded device", goodSource + strings.Repeat("\x00", 3000), ""},
+		{"longer text of before", goodSource + "\x00 of before}}", ""},
 		{"line feed", goodSource + "\n", ""},
 		{"incomplete", `{"secrets":{"api_token":"tok_12345"}}`, "lack required secrets: seed"},
 		{"wrong", `{"secrets":{"api_token":"Sup3rS3cret","seed":"AAAA"}}`, "do not fit the recipe: api_token does not match ^tok_"},
@@ -34,7 +36,7 @@ func TestSources(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := sampleStore(t, folder)
-			err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, s)
+			err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, s, logging.New(&lines{}, false))
 			if c.want == "" && (err != nil || !s.ready()) {
 				t.Errorf("%v, ready %v", err, s.ready())
 			}
@@ -53,8 +55,12 @@ func TestASourceMayComeLater(t *testing.T) {
 		_ = os.WriteFile(source+".new", []byte(goodSource), 0o600)
 		_ = os.Rename(source+".new", source)
 	}()
-	if err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, sampleStore(t, folder)); err != nil {
+	log := &lines{}
+	if err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, sampleStore(t, folder), logging.New(log, false)); err != nil {
 		t.Error(err)
+	}
+	if strings.Count(log.String(), "waiting for the source of secrets") != 1 || !strings.Contains(log.String(), source) {
+		t.Errorf("%q", log)
 	}
 }
 
@@ -65,14 +71,14 @@ func TestSourcesThatAreNoFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, source := range []string{pipe, folder, "/dev/zero"} {
-		err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, sampleStore(t, folder))
+		err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, sampleStore(t, folder), logging.New(&lines{}, false))
 		if err == nil || !strings.Contains(err.Error(), "the source of secrets "+source+" is a") {
 			t.Errorf("%s: %v", source, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	err := takeFile(ctx, &config.Secrets{Source: "/nowhere", MaxBodyBytes: 2048}, sampleStore(t, folder))
+	err := takeFile(ctx, &config.Secrets{Source: "/nowhere", MaxBodyBytes: 2048}, sampleStore(t, folder), logging.New(&lines{}, false))
 	if err == nil || !strings.Contains(err.Error(), "the time is up: there is no /nowhere") {
 		t.Error(err)
 	}
@@ -85,7 +91,7 @@ func TestARestartTakesTheSourceAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	post(t, sampleStore(t, folder), false, "api_token", `"tok_first"`)
-	if err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, sampleStore(t, folder)); err != nil {
+	if err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, sampleStore(t, folder), logging.New(&lines{}, false)); err != nil {
 		t.Error(err)
 	}
 	if got := read(t, folder, "out/api-token"); got != "tok_first" {
@@ -116,7 +122,7 @@ func TestCredentials(t *testing.T) {
 				}
 			}
 			s := sampleStore(t, folder)
-			err := takeCredentials(folder, 2048, s)
+			err := takeCredentials(folder, "/nowhere", 2048, s)
 			if c.want == "" && (err != nil || read(t, folder, "out/api-token") != `tok_"123` || read(t, folder, "state/env/app.service.env") != "PORT=\"80\"\n") {
 				t.Errorf("%v %q", err, read(t, folder, "out/api-token"))
 			}
@@ -125,8 +131,54 @@ func TestCredentials(t *testing.T) {
 			}
 		})
 	}
-	if err := takeCredentials("", 2048, sampleStore(t, volatile(t))); err == nil || !strings.Contains(err.Error(), "the unit has no credentials") {
+}
+
+func TestCredentialsOfSMBIOS(t *testing.T) {
+	const text, binary = "io.systemd.credential:tdx.secret.", "io.systemd.credential.binary:tdx.secret."
+	cases := []struct {
+		name    string
+		strings []string
+		want    string
+	}{
+		{"right", []string{"other", text + "api_token=tok_\"123", text + "seed=AAAA", binary + "port=ODAK"}, ""},
+		{"the first counts", []string{text + "api_token=tok_\"123", text + "seed=AAAA", text + "port=80", text + "port=81"}, ""},
+		{"missing", []string{text + "api_token=tok_12345", text + "seeds=AAAA"}, "lack required secrets: seed"},
+		{"wrong", []string{text + "api_token=Sup3rS3cret", text + "seed=AAAA"}, "api_token does not match ^tok_"},
+		{"empty", []string{text + "api_token=", text + "seed=AAAA"}, "api_token has fewer than 8 characters"},
+		{"no base64", []string{binary + "api_token=Sup3r!"}, "the credential tdx.secret.api_token is not base64 in SMBIOS"},
+		{"too long", []string{text + "api_token=" + strings.Repeat("x", 2049)}, "tdx.secret.api_token has more than 2048 bytes"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			folder := volatile(t)
+			tables := filepath.Join(folder, "DMI")
+			table := "\x0b\x05\x00\x11" + string(rune(len(c.strings))) + strings.Join(c.strings, "\x00") + "\x00\x00"
+			if err := os.WriteFile(tables, []byte(table), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := sampleStore(t, folder)
+			err := takeCredentials("", tables, 2048, s)
+			if c.want == "" && (err != nil || read(t, folder, "out/api-token") != `tok_"123` || read(t, folder, "state/env/app.service.env") != "PORT=\"80\"\n") {
+				t.Errorf("%v %q", err, read(t, folder, "out/api-token"))
+			}
+			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "Sup3r")) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+	if err := takeCredentials("", "/nowhere", 2048, sampleStore(t, volatile(t))); err == nil || !strings.Contains(err.Error(), "lack required secrets: api_token, seed") {
 		t.Error(err)
+	}
+}
+
+func TestImportedCredentialsComeBeforeThoseOfSMBIOS(t *testing.T) {
+	folder := volatile(t)
+	if err := os.WriteFile(filepath.Join(folder, "tdx.secret.x"), []byte("imported"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data, err := credential("tdx.secret.x", folder, []string{"io.systemd.credential:tdx.secret.x=strung"}, 100)
+	if err != nil || string(data) != "imported" {
+		t.Errorf("%q %v", data, err)
 	}
 }
 
