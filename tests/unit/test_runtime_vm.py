@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from tdxc_runtime.vm import (
     Accelerator,
     Console,
     ConsoleLine,
+    Credential,
     DirectKernel,
     Disk,
     DiskFormat,
@@ -94,7 +96,28 @@ def test_udp_forwards() -> None:
     assert ("-netdev", "user,id=net0,hostfwd=udp:127.0.0.1:1-:2") in pairs
 
 
-@pytest.mark.parametrize("change", [{"memory_mib": 1}, {"vcpus": 0}, {"machine_type": "q35,accel=kvm"}])
+def test_vsock_and_credentials_without_their_values() -> None:
+    machine = Machine(boot=FromDisks(), vsock_cid=3)
+    resources = Resources(accelerator=Accelerator.TCG, names={}, oem_strings=(Path("/in/a,b"), Path("/in/c")))
+    pairs = _pairs(qemu_argv(machine, resources))
+    for pair in [
+        ("-device", "vhost-vsock-pci,guest-cid=3"),
+        ("-smbios", "type=11,path=/in/a,,b"),
+        ("-smbios", "type=11,path=/in/c"),
+    ]:
+        assert pair in pairs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"memory_mib": 1},
+        {"vcpus": 0},
+        {"machine_type": "q35,accel=kvm"},
+        {"vsock_cid": 2},
+        {"vsock_cid": 0xFFFFFFFF},
+    ],
+)
 def test_machines_that_make_no_sense_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - attrs' own words
         Machine(boot=FromDisks(), **change)  # type: ignore[arg-type]  # the point of the test
@@ -105,6 +128,34 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         check_files(Machine(boot=UkiOnDisk(uki=tmp_path / "absent.efi")))
     assert raised.value.diagnostics[0].code is Code.E_ARTIFACT
     assert "absent.efi" in raised.value.diagnostics[0].message
+    assert "tdxc build" in raised.value.diagnostics[0].fix
+
+
+def test_missing_disks_and_values_are_no_images(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    disk = Machine(boot=FromDisks(), disks=(Disk(path=absent),))
+    credential = Machine(boot=FromDisks(), credentials=(Credential(name="tdx.secret.a", path=absent),))
+    for machine, words in ((disk, "as a disk"), (credential, "for the credential tdx.secret.a")):
+        with pytest.raises(DiagnosticError) as raised:
+            check_files(machine)
+        assert raised.value.diagnostics[0].message == f"there is no file {absent} {words}"
+        assert "tdxc build" not in raised.value.diagnostics[0].fix
+
+
+def test_vsock_needs_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[check_files.__module__], "VSOCK_DEVICE", tmp_path / "vhost-vsock")
+    with pytest.raises(DiagnosticError) as raised:
+        check_files(Machine(boot=FromDisks(), vsock_cid=3))
+    assert raised.value.diagnostics[0].code is Code.E_BACKEND_UNAVAILABLE
+    assert "modprobe vhost_vsock" in raised.value.diagnostics[0].fix
+    (tmp_path / "vhost-vsock").touch()
+    check_files(Machine(boot=FromDisks(), vsock_cid=3))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a:b", "../a", "a,b"])
+def test_names_of_credentials_cannot_end_the_string(name: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - attrs' own words
+        Credential(name=name, path=Path("/a"))
 
 
 def test_the_probe_begins_at_the_reset_vector() -> None:

@@ -11,7 +11,9 @@ from tdxc.cli.progress import Steps
 from tdxc.diagnostics import Code, DiagnosticError
 
 if TYPE_CHECKING:
-    from tdxc_runtime.vm import ConsoleLine, Forward, Machine, UkiOnDisk
+    from tdxc_runtime.vm import ConsoleLine, Credential, Disk, Forward, Machine, UkiOnDisk
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command("run")
@@ -26,11 +28,18 @@ if TYPE_CHECKING:
     "--state", type=click.Path(path_type=Path, file_okay=False), help="Keep TPM state and UEFI variables here."
 )
 @click.option("--no-network", is_flag=True, help="No network interface.")
+@click.option("--vsock", metavar="CID", type=click.IntRange(3, (1 << 32) - 2),
+              help="Context identifier by which this machine reaches the guest over vsock.")  # fmt: skip
+@click.option("--disk", "disks", multiple=True, metavar="FILE", type=_FILE,
+              help="A further disk (.qcow2, .vhd, else raw), to which the guest writes.")  # fmt: skip
+@click.option("--credential", "credentials", multiple=True, metavar="NAME=FILE",
+              help="Hand the content of a file over as a system credential (SMBIOS).")  # fmt: skip
 @click.option("--until", metavar="REGEX", help="Print the console until a line matches, then stop the machine.")
 @click.option("--timeout", type=click.IntRange(1), default=300, show_default=True, help="Seconds for --until.")
 def command(
     image: Path, memory: str, vcpus: int, boot: str, forwards: tuple[str, ...], accel: str | None, state: Path | None,
-    no_network: bool, until: str | None, timeout: int,
+    no_network: bool, vsock: int | None, disks: tuple[Path, ...], credentials: tuple[str, ...], until: str | None,
+    timeout: int,
 ) -> None:  # fmt: skip
     """Boot IMAGE in QEMU: the output folder of a bake, or a UKI (build/output by default).
 
@@ -48,6 +57,9 @@ def command(
         vcpus=vcpus,
         network=not no_network,
         forwards=tuple(_forward(text) for text in forwards),
+        vsock_cid=vsock,
+        disks=tuple(_disk(path) for path in disks),
+        credentials=tuple(_credential(text) for text in credentials),
         state=state,
         accelerator=Accelerator(accel) if accel else None,
     )
@@ -118,6 +130,27 @@ def _watch(machine: Machine, until: str, timeout: int) -> None:
         steps.step("starting QEMU")
         with boot(machine, on_line=show, progress=steps.step) as running:
             running.console.wait_for(until, timeout)
+
+
+def _disk(path: Path) -> Disk:
+    """A disk of its own format. The name decides and not the content, which a guest can write."""
+    from tdxc_runtime.vm import Disk, DiskFormat
+
+    formats = {".qcow2": DiskFormat.QCOW2, ".vhd": DiskFormat.VHD}
+    return Disk(path=path, format=formats.get(path.suffix.lower(), DiskFormat.RAW), persistent=True)
+
+
+def _credential(text: str) -> Credential:
+    from tdxc_runtime.vm import Credential
+
+    name, equals, path = text.partition("=")
+    try:
+        credential = Credential(name=name, path=Path(path))
+    except ValueError:
+        equals = ""
+    if not equals or not path:
+        raise click.BadParameter(f"'{text}' is not NAME=FILE", param_hint="--credential")
+    return credential
 
 
 def _forward(text: str) -> Forward:

@@ -38,9 +38,9 @@ def command(
 ) -> None:  # fmt: skip
     """Send the secrets of a YAML file to the guest at HOST, or say which ones it waits for.
 
-    ACTION is `send` or `status`; HOST may end in `:PORT`. Before anything is sent, the guest must give a TD quote for
-    this very connection; with --manifest the image that runs there must be the one that was measured. Secrets are never
-    arguments: the file that holds them must be readable for its owner alone.
+    ACTION is `send` or `status`; HOST may end in `:PORT`, and be `vsock:CID`. Before anything is sent, the guest must
+    give a TD quote for this very connection; with --manifest the image that runs there must be the one that was
+    measured. Secrets are never arguments: the file that holds them must be readable for its owner alone.
     """
     from tdxc_runtime.secrets import connect
 
@@ -90,16 +90,23 @@ def _proof(
 
 
 def _address(text: str) -> tuple[str, int]:
-    """``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``."""
-    host, colon, port = text.rpartition(":")
-    if text.startswith("["):
-        host, bracket, port = text[1:].partition("]")
+    """``HOST``, ``HOST:PORT``, ``[IPv6]:PORT``, ``vsock:CID`` or ``vsock:CID:PORT``."""
+    kind = "vsock:" if text.startswith("vsock:") else ""
+    rest = text.removeprefix(kind)
+    host, colon, port = rest.rpartition(":")
+    if rest.startswith("["):
+        host, bracket, port = rest[1:].partition("]")
         host, colon, port = host if bracket else "", port[:1], port[1:]
-    elif text.count(":") > 1 or not colon:
-        host, colon, port = text, "", ""
-    if not host or (colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16)):
-        raise click.UsageError(f"'{text}' is not HOST or HOST:PORT")
-    return host, int(port) if colon else DEFAULT_PORT
+    elif rest.count(":") > 1 or not colon:
+        host, colon, port = rest, "", ""
+    is_host = _is_number(host, 1 << 32) if kind else bool(host)
+    if not is_host or (colon and not _is_number(port, 1 << 16)):
+        raise click.UsageError(f"'{text}' is not HOST, HOST:PORT, vsock:CID or vsock:CID:PORT")
+    return kind + host, int(port) if colon else DEFAULT_PORT
+
+
+def _is_number(text: str, end: int) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < end
 
 
 def _private_text(path: Path) -> str:

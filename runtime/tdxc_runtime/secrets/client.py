@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +21,9 @@ from tdxc.diagnostics import Code, DiagnosticError, Note
 _ANSWER_LIMIT_BYTES = 1 << 20
 _STATUS_OK = 200
 _UNAVAILABLE = 503
+
+VSOCK = "vsock:"
+"""How the host of a guest begins that is reached over vsock(7); its context identifier follows."""
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +70,10 @@ _FIXES = {
 
 @attrs.frozen(kw_only=True)
 class GuestConnection:
-    """A guest at ``host`` and ``port``. ``spki_sha256`` is of its certificate's key, 32 zero bytes without TLS."""
+    """A guest at ``host``, which may be ``vsock:CID``, and ``port``.
+
+    ``spki_sha256`` is of its certificate's key, 32 zero bytes without TLS.
+    """
 
     host: str
     port: int
@@ -109,23 +116,47 @@ def connect(host: str, port: int, *, tls: bool = True, timeout_s: float = 20.0) 
 
 @contextlib.contextmanager
 def _opened(host: str, port: int, tls: bool, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
-    connection = (
-        http.client.HTTPSConnection(host, port, timeout=timeout_s, context=_context())
-        if tls
-        else http.client.HTTPConnection(host, port, timeout=timeout_s)
-    )
+    connection = _connection(host, port, tls, timeout_s)
     try:
         connection.connect()
         yield connection
     except (OSError, http.client.HTTPException) as fault:
         what = "TLS" if tls else "HTTP"
+        fix = "the guest listens once its boot steps are done and until all secrets have come; its console says when"
+        if isinstance(fault, ssl.SSLError) or (tls and host.startswith(VSOCK)):
+            fix = "without TLS, which vsock is unless the recipe says tls='generated', say --no-tls"
         raise DiagnosticError.of(
             Code.E_BACKEND_UNAVAILABLE,
             f"{host}:{port} does not answer in {what}: {str(fault) or type(fault).__name__}",
-            fix="the guest listens once its boot steps are done and until all secrets have come; its console says when",
+            fix=fix,
         ) from fault
     finally:
         connection.close()
+
+
+def _connection(host: str, port: int, tls: bool, timeout_s: float) -> http.client.HTTPConnection:
+    if host.startswith(VSOCK):
+        return _VsockConnection(host.removeprefix(VSOCK), port, tls=tls, timeout_s=timeout_s)
+    if tls:
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=_context())
+    return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+class _VsockConnection(http.client.HTTPConnection):
+    """HTTP over a stream of vsock(7); ``host`` is a context identifier."""
+
+    def __init__(self, host: str, port: int, *, tls: bool, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._context = _context() if tls else None
+
+    def connect(self) -> None:
+        """Open the stream; OSError where this machine has no vsock."""
+        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        self.sock = sock
+        sock.settimeout(self.timeout)
+        sock.connect((int(self.host), self.port))
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(sock)
 
 
 def _context() -> ssl.SSLContext:

@@ -6,6 +6,7 @@ from tdxc_runtime.vm.boot import boot_attached as boot_attached
 from tdxc_runtime.vm.console import Console as Console
 from tdxc_runtime.vm.console import ConsoleLine as ConsoleLine
 from tdxc_runtime.vm.machine import Accelerator as Accelerator
+from tdxc_runtime.vm.machine import Credential as Credential
 from tdxc_runtime.vm.machine import DirectKernel as DirectKernel
 from tdxc_runtime.vm.machine import Disk as Disk
 from tdxc_runtime.vm.machine import DiskFormat as DiskFormat

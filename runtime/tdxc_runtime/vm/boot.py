@@ -8,6 +8,7 @@ Example::
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 import subprocess
@@ -27,13 +28,16 @@ from tdxc_runtime.toolsroot.make import scratch_folder
 from tdxc_runtime.toolsroot.root import Progress
 from tdxc_runtime.vm.accelerator import choose_accelerator
 from tdxc_runtime.vm.console import Console, ConsoleLine
-from tdxc_runtime.vm.machine import Accelerator, DirectKernel, FromDisks, Machine, UkiOnDisk
+from tdxc_runtime.vm.machine import Accelerator, Credential, DirectKernel, FromDisks, Machine, UkiOnDisk
 from tdxc_runtime.vm.qemu_argv import Firmware, Resources, qemu_argv
 from tdxc_runtime.vm.tools import VmTools, find_vm_tools
 
 _INSIDE = Path("/tdxvm/vm")
 _SOCKET_TIMEOUT_S = 15.0
 _DEVICES = ("kvm", "vhost-vsock")
+
+VSOCK_DEVICE = Path("/dev/vhost-vsock")
+"""What QEMU's vhost-vsock-pci opens."""
 
 
 @attrs.frozen(kw_only=True)
@@ -160,18 +164,24 @@ def _prepare(
         firmware=_prepare_firmware(tools, place) if machine.uefi else None,
         esp_disk=_make_disk(machine.boot, place) if isinstance(machine.boot, UkiOnDisk) else None,
         tpm_socket=_start_tpm(tools, place, stack) if machine.tpm else None,
+        oem_strings=_write_credentials(machine.credentials, place),
     )
     argv = qemu_argv(machine, resources)
     return _Launch(argv=argv, binds=(*place.binds, *binds), tools=tools, accelerator=accelerator)
 
 
 def check_files(machine: Machine) -> None:
-    """E_ARTIFACT when a file that the machine is made of cannot be read."""
-    for path in _files(machine):
-        if not path.is_file():
-            raise DiagnosticError.of(
-                Code.E_ARTIFACT, f"there is no file {path} to boot", fix="bake the image first: `tdxc build RECIPE`"
-            )
+    """E_ARTIFACT when a file that the machine is made of is missing, E_BACKEND_UNAVAILABLE without vsock for it."""
+    given = {disk.path: "as a disk" for disk in machine.disks}
+    given |= {credential.path: f"for the credential {credential.name}" for credential in machine.credentials}
+    for path in (*_files(machine), *given):
+        if path.is_file():
+            continue
+        what, fix = given.get(path, "to boot"), "" if path in given else "bake the image first: `tdxc build RECIPE`"
+        raise DiagnosticError.of(Code.E_ARTIFACT, f"there is no file {path} {what}", fix=fix)
+    if machine.vsock_cid is not None and not VSOCK_DEVICE.exists():
+        fix = "load the module that makes it, as root: modprobe vhost_vsock"
+        raise DiagnosticError.of(Code.E_BACKEND_UNAVAILABLE, f"a machine with vsock needs {VSOCK_DEVICE}", fix=fix)
 
 
 def _files(machine: Machine) -> tuple[Path, ...]:
@@ -203,6 +213,21 @@ def _make_disk(boot: UkiOnDisk, place: _Place) -> Path:
     with (place.scratch / "esp.raw").open("wb") as file:
         write_raw(make_esp_disk(boot.uki, boot.seed).image, file)
     return place.scratch_inside / "esp.raw"
+
+
+def _write_credentials(credentials: tuple[Credential, ...], place: _Place) -> tuple[Path, ...]:
+    """A file for each credential, for us alone, with the string by which systemd knows it; the files as QEMU sees them.
+
+    Form: systemd.system-credentials(7). QEMU takes such a file as it is, so no line break ends it.
+    """
+    names = []
+    for number, credential in enumerate(credentials):
+        value = base64.b64encode(credential.path.read_bytes()).decode()
+        path = place.scratch / f"credential-{number}"
+        path.touch(mode=0o600)
+        path.write_text(f"io.systemd.credential.binary:{credential.name}={value}")
+        names.append(place.scratch_inside / path.name)
+    return tuple(names)
 
 
 def _prepare_firmware(tools: VmTools, place: _Place) -> Firmware:

@@ -9,6 +9,8 @@ from pathlib import Path
 import attrs
 
 NO_SEED = uuid.UUID(int=0)
+FIRST_GUEST_CID = 3
+"""Context identifiers below this one are the hypervisor's, the local and the host's; the last one is any (vsock(7))."""
 
 
 class Accelerator(enum.StrEnum):
@@ -52,6 +54,17 @@ class Forward:
 
 
 @attrs.frozen(kw_only=True)
+class Credential:
+    """A system credential (systemd.system-credentials(7)) that the machine is started with, as an SMBIOS string.
+
+    ``name``: systemd's, such as ``tdx.secret.api_token``. ``path``: file with the value, which is on no command line.
+    """
+
+    name: str = attrs.field(validator=attrs.validators.matches_re(r"[A-Za-z0-9_.@-]+"))
+    path: Path
+
+
+@attrs.frozen(kw_only=True)
 class UkiOnDisk:
     """Boot a UKI from the EFI system partition of a disk that is made for it, as a cloud's firmware would.
 
@@ -85,7 +98,8 @@ class Machine:
 
     ``memory_mib``: in MiB. ``vcpus``: number of virtual processors. ``machine_type``: QEMU's; name a version
     (``pc-q35-10.0``) where the ACPI tables must not change. ``uefi``: OVMF, else SeaBIOS. ``tpm``: a software TPM
-    with SHA-256 and SHA-384 banks. ``network``: user-mode networking with ``forwards``. ``state``: folder that keeps
+    with SHA-256 and SHA-384 banks. ``network``: user-mode networking with ``forwards``. ``vsock_cid``: context
+    identifier by which the host reaches the guest over vsock(7), None for no such device. ``state``: folder that keeps
     TPM state and UEFI variables from boot to boot; without it both start fresh. ``accelerator``: None to choose.
     """
 
@@ -98,5 +112,9 @@ class Machine:
     disks: tuple[Disk, ...] = ()
     network: bool = True
     forwards: tuple[Forward, ...] = ()
+    vsock_cid: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.in_(range(FIRST_GUEST_CID, 0xFFFFFFFF)))
+    )
+    credentials: tuple[Credential, ...] = ()
     state: Path | None = None
     accelerator: Accelerator | None = None

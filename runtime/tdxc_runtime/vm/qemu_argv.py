@@ -26,7 +26,8 @@ class Resources:
     """What was prepared for one launch, all as QEMU sees it.
 
     ``names``: host path to the path inside, for every file of the machine. ``esp_disk``: the disk made for
-    :class:`~tdxc_runtime.vm.machine.UkiOnDisk`. ``tpm_socket``: swtpm's control socket.
+    :class:`~tdxc_runtime.vm.machine.UkiOnDisk`. ``tpm_socket``: swtpm's control socket. ``oem_strings``: files that
+    each hold one SMBIOS string.
     """
 
     accelerator: Accelerator
@@ -34,6 +35,7 @@ class Resources:
     firmware: Firmware | None = None
     esp_disk: Path | None = None
     tpm_socket: Path | None = None
+    oem_strings: tuple[Path, ...] = ()
 
 
 def qemu_argv(machine: Machine, resources: Resources, *, binary: str = "qemu-system-x86_64") -> list[str]:
@@ -56,6 +58,8 @@ def qemu_argv(machine: Machine, resources: Resources, *, binary: str = "qemu-sys
         *_disks(machine, resources),
         *_tpm(resources.tpm_socket),
         *_network(machine),
+        *_vsock(machine.vsock_cid),
+        *(word for path in resources.oem_strings for word in ("-smbios", _options("type=11", path=path))),
     ]
 
 
@@ -112,6 +116,10 @@ def _network(machine: Machine) -> list[str]:
         return ["-nic", "none"]
     forwards = [_forward(forward) for forward in machine.forwards]
     return ["-netdev", ",".join(["user", "id=net0", *forwards]), "-device", "virtio-net-pci,netdev=net0"]
+
+
+def _vsock(cid: int | None) -> list[str]:
+    return [] if cid is None else ["-device", f"vhost-vsock-pci,guest-cid={cid}"]
 
 
 def _forward(forward: Forward) -> str:

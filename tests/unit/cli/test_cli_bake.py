@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.commands import SMALL, invoke, process, project, state
 from support.efi_images import Part, build_pe, build_uki
+from tdxc_runtime.vm import Credential, DiskFormat, Machine
 
 
 @pytest.fixture
@@ -93,7 +94,9 @@ def test_run_says_what_is_missing(folder: Path, image: str, words: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["--forward", "80"], ["--forward", "0:80"], ["--forward", "99999:80"], ["--forward", "80:80/sctp"],
-     ["--memory", "much"], ["--memory", "0"], ["--until", "("], ["--vcpus", "many"]],
+     ["--memory", "much"], ["--memory", "0"], ["--until", "("], ["--vcpus", "many"], ["--vsock", "2"],
+     ["--vsock", "4294967295"], ["--disk", "absent.raw"], ["--credential", "tdx.secret.a"], ["--credential", "=a"],
+     ["--credential", "a="], ["--credential", "a b=c"]],
 )  # fmt: skip
 def test_run_refuses_impossible_options(folder: Path, arguments: list[str]) -> None:
     (folder / "image.efi").write_bytes(build_uki())
@@ -101,6 +104,25 @@ def test_run_refuses_impossible_options(folder: Path, arguments: list[str]) -> N
     assert outcome.status in {1, 2}
     assert "rror" in outcome.err
     assert "image.efi" not in outcome.err
+
+
+def test_run_hands_disks_credentials_and_vsock_to_the_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "image.efi").write_bytes(build_uki())
+    started: list[Machine] = []
+    monkeypatch.setattr("tdxc_runtime.vm.boot_attached", lambda machine, **_: started.append(machine))
+    for name in ("a.QCOW2", "b.vhd", "c.raw"):
+        (folder / name).touch()
+    disks = ["--disk", "a.QCOW2", "--disk", "b.vhd", "--disk", "c.raw"]
+    outcome = invoke("run", "image.efi", *disks, "--credential", "tdx.secret.a=value=", "--vsock", "3")
+    assert outcome.status == 0, outcome.err
+    (machine,) = started
+    assert [(disk.path.name, disk.format, disk.persistent) for disk in machine.disks] == [
+        ("a.QCOW2", DiskFormat.QCOW2, True),
+        ("b.vhd", DiskFormat.VHD, True),
+        ("c.raw", DiskFormat.RAW, True),
+    ]
+    assert machine.credentials == (Credential(name="tdx.secret.a", path=Path("value=")),)
+    assert machine.vsock_cid == 3
 
 
 @pytest.mark.parametrize(

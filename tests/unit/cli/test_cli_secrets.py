@@ -8,11 +8,12 @@ import functools
 import hashlib
 import http.server
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -252,9 +253,66 @@ def test_status_says_what_the_guest_waits_for(guest: Guest) -> None:
     assert (outcome.status, outcome.out) == (0, "api_token  string  required\nstate: waiting\n")
 
 
-@pytest.mark.parametrize("host", ["", ":80", "a:0", "a:65536", "a:b", "[::1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        ":80",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "[::1",
+        "vsock:",
+        "vsock:a",
+        "vsock:3:",
+        "vsock:4294967296",
+        "vsock:3:65536",
+        "vsock:3:1:1",
+    ],
+)
 def test_bad_addresses_are_usage(source: Path, host: str) -> None:
     assert invoke("secrets", "send", host, "--from", source).status == 2
+
+
+class Vsock(socket.socket):
+    """A stream of vsock(7) that ends at a TCP port of this machine: vsock itself is not everywhere."""
+
+    asked: ClassVar[list[tuple[int, int]]] = []
+    port: ClassVar[int] = 0
+
+    def __init__(self, family: int = -1, *rest: Any, **more: Any) -> None:
+        self.is_vsock = family == socket.AF_VSOCK
+        super().__init__(socket.AF_INET if self.is_vsock else family, *rest, **more)
+
+    def connect(self, address: Any) -> None:
+        if self.is_vsock:
+            self.asked.append(address)
+            address = ("127.0.0.1", self.port)
+        super().connect(address)
+
+
+def test_a_guest_is_reached_over_vsock(guest: Guest, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Vsock, "port", guest.port)
+    monkeypatch.setattr(Vsock, "asked", [])
+    monkeypatch.setattr("tdxc_runtime.secrets.client.socket.socket", Vsock)
+    outcome = invoke("secrets", "send", "vsock:3:9999", "--from", source)
+    assert outcome.status == 0, outcome.err
+    assert len(guest.posts) == 1
+    assert set(Vsock.asked) == {(3, 9999)}
+    outcome = invoke("secrets", "status", "vsock:4294967294", "--no-tls")
+    assert outcome.status == 3
+    assert Vsock.asked[-1] == (4294967294, 8080)
+    assert "vsock:4294967294:8080 does not answer in HTTP" in outcome.err
+
+
+def test_a_server_without_tls_is_told(source: Path) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        outcome = invoke("secrets", "send", f"127.0.0.1:{server.server_address[1]}", "--from", source)
+        thread.join()
+    assert outcome.status == 3
+    assert "say --no-tls" in outcome.err
 
 
 def test_who_does_not_answer_is_told(source: Path) -> None:
