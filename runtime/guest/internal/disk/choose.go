@@ -176,7 +176,7 @@ func (s *System) wholeDisks(name string) ([]candidate, error) {
 		}
 		candidates = append(candidates, candidate{
 			path: path, size: found.size,
-			ours:  found.record != nil && found.record.Name == name,
+			ours:  found.record != nil && found.record.Name == name && !found.foreign,
 			empty: found.firstByte < 0 && found.size >= minDeviceBytes,
 		})
 	}

@@ -26,6 +26,8 @@ type content struct {
 	headerErr error
 	// firstByte is where the first byte that is not zero was found, or -1: then the device is empty.
 	firstByte int64
+	// foreign says that somebody has used the disk since its formatting was cut off.
+	foreign bool
 }
 
 // look reads what is on a device. Only bytes decide: a device is empty where all that was read of it is zero.
@@ -36,8 +38,38 @@ func look(device io.ReaderAt, size int64) (*content, error) {
 		return nil, err
 	}
 	found.header, found.headerErr = luks.Read(device)
-	found.firstByte, err = firstNonZero(device, size)
+	if found.firstByte, err = firstNonZero(device, size); err != nil {
+		return nil, err
+	}
+	found.foreign, err = usedSince(device, found)
 	return found, err
+}
+
+// usedSince says whether the start of the disk holds what formatting that was cut off at this stage cannot have left there.
+func usedSince(device io.ReaderAt, found *content) (bool, error) {
+	switch {
+	case found.record == nil, found.header != nil && found.header.UUID == found.record.UUID:
+		return false, nil
+	case found.record.Stage == StageFormatting:
+		return found.firstByte >= 0 && found.firstByte < journalFirst, nil
+	case found.record.Stage == StageCommitting && found.header != nil:
+		return true, nil
+	case found.record.Stage == StageCommitting:
+		head := make([]byte, sampleBytes)
+		if _, err := device.ReadAt(head, 0); err != nil {
+			return false, fmt.Errorf("cannot read at byte 0: %w", err)
+		}
+		return !isPartOfHeader(head), nil
+	}
+	return false, nil
+}
+
+// isPartOfHeader says whether the first 4 KiB of a disk are those of a header, or zero where its sectors did not get there. They
+// are where partition tables and most file systems have their labels; a header has its first sector there, and zeros.
+func isPartOfHeader(head []byte) bool {
+	first, rest := head[:sectorBytes], head[sectorBytes:]
+	zero := len(bytes.Trim(first, "\x00")) == 0
+	return len(bytes.Trim(rest, "\x00")) == 0 && (zero || bytes.HasPrefix(first, []byte("LUKS\xba\xbe\x00\x02")))
 }
 
 // firstNonZero returns where the first byte that is not zero is: at the start, at the end, or in one of the

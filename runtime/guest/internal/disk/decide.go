@@ -52,7 +52,7 @@ func decide(disk *config.Disk, key *config.Key, found *content) (Action, string,
 	if disk.Format == config.FormatAlways {
 		return ActionFormat, "the recipe says to format on each boot", nil
 	}
-	if found.record != nil && found.record.Stage == StageFormatting {
+	if found.record != nil && found.record.Stage != StageReady {
 		return decideUnfinished(disk, key, found)
 	}
 	if found.header != nil {
@@ -69,7 +69,16 @@ func decideUnfinished(disk *config.Disk, key *config.Key, found *content) (Actio
 		}
 		return ActionFinish, "the machine stopped right after formatting; the file system was whole by then", nil
 	}
-	if disk.Format == config.FormatNever {
+	var refusal *fault.Error
+	// Only on_fail begins over a whole header, and until that is cleared it is still there.
+	replaced := disk.Format == config.FormatOnFail && found.record.Stage == StageClearing
+	switch {
+	case errors.As(found.headerErr, &refusal):
+		return 0, "", found.headerErr
+	case found.foreign, found.header != nil && !replaced:
+		return 0, "", fault.Refuse("wipe the disk on another machine if what is on it may go (blkdiscard --zeroout), or attach another one. "+dataUntouched,
+			"formatting of the disk was cut off, and somebody has written something else to it since (byte %d is not zero): it is not formatted", found.firstByte)
+	case disk.Format == config.FormatNever:
 		return 0, "", fault.Refuse("boot an image whose recipe says format=\"on_initialize\" once, or prepare the disk again",
 			"formatting of the disk was cut off, and the recipe says never to format")
 	}
@@ -91,17 +100,18 @@ func decideExisting(disk *config.Disk, key *config.Key, found *content) (Action,
 // decideWithout is for a disk without a header that can be read.
 func decideWithout(disk *config.Disk, found *content) (Action, string, error) {
 	var refusal *fault.Error
-	lost := errors.Is(found.headerErr, luks.ErrDamaged) || found.record != nil
+	ours := found.record != nil
+	lost := ours || errors.Is(found.headerErr, luks.ErrDamaged)
 	switch {
 	case errors.As(found.headerErr, &refusal):
 		return 0, "", found.headerErr
 	case !errors.Is(found.headerErr, luks.ErrNone) && !errors.Is(found.headerErr, luks.ErrDamaged):
 		return 0, "", fault.Wrap(found.headerErr, "check the disk and its connection. "+dataUntouched, "the disk cannot be read")
-	case lost && disk.Format == config.FormatOnFail:
+	case ours && disk.Format == config.FormatOnFail:
 		return ActionFormat, fmt.Sprintf("the recipe says to format on failure, and %v", found.headerErr), nil
 	case lost:
 		return 0, "", fault.Wrap(found.headerErr, "restore the header from a copy (cryptsetup luksHeaderRestore), or wipe the disk on another machine (blkdiscard --zeroout). "+dataUntouched,
-			"the disk was formatted before, and cannot be opened any more")
+			"the disk was encrypted before, and cannot be opened any more")
 	case found.firstByte >= 0:
 		return 0, "", fault.Refuse("wipe the disk on another machine if it may go (blkdiscard --zeroout), or name another one in the recipe. "+dataUntouched,
 			"the device is not empty (byte %d is not zero), and nothing on it says that it is ours: it is not formatted", found.firstByte)

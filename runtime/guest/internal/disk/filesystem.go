@@ -16,44 +16,31 @@ import (
 	"tdxvm/guest/internal/fault"
 )
 
-// Exit statuses of e2fsck (e2fsck(8)) are bits: 1 corrected, 2 corrected and a reboot is advised (which concerns a root file
-// system), 4 left uncorrected, 8 and above could not do its work.
-const fsckHarmless = 1 | 2
-
-// fsck checks the file system and repairs what can be repaired without asking.
-func (s *System) fsck(ctx context.Context, disk *config.Disk) error {
-	err := run(ctx, nil, "e2fsck", "-p", mapped(disk.Name))
-	code := status(err)
-	switch {
-	case err == nil:
-		return nil
-	case code > 0 && code&^fsckHarmless == 0:
-		s.Log.Warn("the file system was repaired", "disk", disk.Name, "status", code)
-		return nil
-	}
-	return fault.Wrap(err, "run e2fsck by hand with the disk opened elsewhere", "the file system of disk %q cannot be repaired without asking", disk.Name)
-}
-
 // mountFlags are those of mount(2) for the options that the configuration may have.
 var mountFlags = map[string]uintptr{
 	"noexec": unix.MS_NOEXEC, "noatime": unix.MS_NOATIME, "relatime": unix.MS_RELATIME, "ro": unix.MS_RDONLY, "sync": unix.MS_SYNCHRONOUS,
 }
 
+// makeMountPoint makes the directory where it is missing, and refuses one that a link leads away from.
+func makeMountPoint(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fault.Wrap(err, "name a directory in the recipe that can be made", "there is no directory to mount at")
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil || real != dir {
+		return fault.Refuse("name a directory in the recipe that is no link", "%s leads to %s", dir, real)
+	}
+	return nil
+}
+
 // mount mounts the file system, never with device nodes and set-user-id programs.
 func (s *System) mount(disk *config.Disk) error {
-	if err := os.MkdirAll(disk.MountAt, 0o755); err != nil {
-		return err
-	}
-	real, err := filepath.EvalSymlinks(disk.MountAt)
-	if err != nil || real != disk.MountAt {
-		return fault.Refuse("name a directory in the recipe that is no link", "%s leads to %s", disk.MountAt, real)
-	}
 	flags := uintptr(unix.MS_NODEV | unix.MS_NOSUID)
 	for _, option := range disk.MountOptions {
 		flags |= mountFlags[option]
 	}
 	if err := unix.Mount(mapped(disk.Name), disk.MountAt, disk.FS, flags, ""); err != nil {
-		return fault.Wrap(err, "", "disk %q cannot be mounted at %s", disk.Name, disk.MountAt)
+		return mountRefusal(disk, err)
 	}
 	return nil
 }
@@ -100,12 +87,11 @@ const growStep = 8 << 20
 // ext4Bytes is the size of an ext4 file system, from its superblock (kernel documentation, "ext4 data
 // structures and algorithms", section 4.1; little-endian).
 func ext4Bytes(device io.ReaderAt) (int64, error) {
-	const place, magic = 1024, 0xEF53
-	block := make([]byte, 1024)
-	if _, err := device.ReadAt(block, place); err != nil {
+	block := make([]byte, superblockBytes)
+	if _, err := device.ReadAt(block, superblockPlace); err != nil {
 		return 0, err
 	}
-	if binary.LittleEndian.Uint16(block[0x38:]) != magic {
+	if binary.LittleEndian.Uint16(block[superblockMagic:]) != ext4Magic {
 		return 0, errors.New("there is no ext4 file system")
 	}
 	shift := binary.LittleEndian.Uint32(block[0x18:])

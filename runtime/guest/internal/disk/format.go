@@ -49,7 +49,7 @@ func newUUID() (string, error) {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:]), nil
 }
 
-// clearDevice notes that formatting begins, and then overwrites what was at the start and at the end.
+// clearDevice overwrites what is at the start and at the end, and notes in the journal that formatting begins.
 func clearDevice(plan *Plan, uuid, name string) (err error) {
 	device, size, err := openExclusive(plan.Device, os.O_RDWR)
 	if err != nil {
@@ -63,13 +63,22 @@ func clearDevice(plan *Plan, uuid, name string) (err error) {
 }
 
 func clearLabels(device syncedDevice, size int64, uuid, name string) error {
-	if err := writeJournal(device, StageFormatting, uuid, name); err != nil {
+	before, err := firstNonZero(device, size)
+	if err != nil {
 		return err
 	}
-	if err := writeSynced(device, make([]byte, journalFirst), 0); err != nil {
-		return err
+	if before >= 0 {
+		if err := writeJournal(device, StageClearing, uuid, name); err != nil {
+			return err
+		}
+		if err := writeSynced(device, make([]byte, journalFirst), 0); err != nil {
+			return err
+		}
+		if err := writeSynced(device, make([]byte, tailBytes), size-tailBytes); err != nil {
+			return err
+		}
 	}
-	return writeSynced(device, make([]byte, tailBytes), size-tailBytes)
+	return writeJournal(device, StageFormatting, uuid, name)
 }
 
 // commitHeader writes the header to the device: keyslots first, then the second copy, then the first. From the moment that
@@ -89,11 +98,19 @@ func writeHeader(device syncedDevice, detached []byte, token *luks.Token, uuid, 
 		return err
 	}
 	if token != nil {
-		header.Metadata.Tokens = map[string]luks.Token{"0": *token}
+		moved := *token
+		moved.Keyslots = []string{"0"} // the one of the fresh header; it may come from a header with others
+		header.Metadata.Tokens = map[string]luks.Token{"0": moved}
 		header.SeqID++
 	}
 	copies, err := header.Encode()
 	if err != nil {
+		return err
+	}
+	if _, err := luks.Read(readerOf(copies)); err != nil {
+		return fault.Wrap(err, "", "the next boot would refuse the header that was made")
+	}
+	if err := writeJournal(device, StageCommitting, uuid, name); err != nil {
 		return err
 	}
 	parts := []struct {

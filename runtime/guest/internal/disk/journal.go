@@ -12,10 +12,14 @@ import (
 type Stage uint32
 
 const (
-	// StageFormatting: formatting began and did not end. What is on the disk is worth nothing.
+	// StageFormatting: the start of the disk is zero, and stays so while the file system is made behind it.
 	StageFormatting Stage = 1
 	// StageReady: formatting ended; the disk may hold data.
 	StageReady Stage = 2
+	// StageClearing: what was on the disk is being overwritten. A disk that was empty goes without.
+	StageClearing Stage = 3
+	// StageCommitting: the file system is whole; keyslots and header are being written.
+	StageCommitting Stage = 4
 )
 
 // Record is one entry of the journal: a single sector, which disks write whole or not at all.
@@ -54,7 +58,7 @@ func decodeRecord(sector []byte) *Record {
 	case !bytes.Equal(sector[:8], journalMagic),
 		!bytes.Equal(sum[:], sector[sectorBytes-sha256.Size:]),
 		binary.BigEndian.Uint32(sector[8:]) != journalVersion,
-		stage != StageFormatting && stage != StageReady:
+		stage < StageFormatting || stage > StageCommitting:
 		return nil
 	}
 	return &Record{

@@ -10,10 +10,17 @@
 //
 // Formatting must never destroy what somebody else wrote, nor leave a disk behind that a later boot takes for a
 // good one. So cryptsetup makes the header in a tmpfs, and all that is written to the first 16 MiB is written here, in
-// this order, each step synced: journal "formatting", zeros over the old start and end, file system (in
-// the encrypted part), keyslots and header, journal "ready". A machine that is killed at any point leaves
-// either the journal "formatting" without a header of the same UUID (format again: nobody can have stored
-// anything), or with it (the file system is whole: go on), or nothing at all (still empty).
+// this order, each step synced:
+//
+//	unless the disk is empty: journal "clearing", zeros over the old start and end
+//	journal "formatting", file system (in the encrypted part)
+//	journal "committing", keyslots, second copy of the header, first copy
+//	journal "ready"
+//
+// A machine that is killed at any point leaves an unfinished journal without a whole header of the same UUID (format again:
+// nobody can have stored anything), or with it (the file system is whole: go on), or nothing at all (still empty). Each stage
+// says what the start of the disk can hold: zeros while formatting, parts of our header while committing. Anything else
+// was written by somebody who has used the disk since, and is not formatted.
 package disk
 
 const (

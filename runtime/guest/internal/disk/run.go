@@ -82,6 +82,9 @@ func (s *System) IsUp(disk *config.Disk) (bool, error) {
 // carryOut formats where the plan says so, and then opens, checks and mounts as on every boot.
 func (s *System) carryOut(ctx context.Context, keyConf *config.Key, disk *config.Disk, plan *Plan, key *secret.Buffer) error {
 	sealed := keyConf.Strategy == config.KeyTPM
+	if err := makeMountPoint(disk.MountAt); err != nil {
+		return err
+	}
 	if plan.Action == ActionFormat {
 		token, err := s.takeSealed(sealed, keyConf.Name)
 		if err != nil {
@@ -99,14 +102,13 @@ func (s *System) carryOut(ctx context.Context, keyConf *config.Key, disk *config
 		}
 	}
 	err := s.checkAndMount(ctx, disk)
-	if err == nil || disk.Format != config.FormatOnFail {
+	if !formatsOver(disk, err) {
 		return err
 	}
-	s.Log.Warn("the file system cannot be used", "disk", disk.Name, "error", err)
+	plan.Why = "the recipe says to format on failure, and the file system is damaged beyond repair: " + err.Error()
 	if err := s.unmap(ctx, disk.Name); err != nil {
 		return err
 	}
-	plan.Why = "the recipe says to format on failure, and the file system cannot be used: " + err.Error()
 	return s.formatAndMount(ctx, disk, plan, key, plan.Header.Token())
 }
 
@@ -136,19 +138,6 @@ func (s *System) formatAndMount(ctx context.Context, disk *config.Disk, plan *Pl
 		return err
 	}
 	return s.checkAndMount(ctx, disk)
-}
-
-func (s *System) checkAndMount(ctx context.Context, disk *config.Disk) error {
-	if err := s.fsck(ctx, disk); err != nil {
-		return err
-	}
-	if err := s.mount(disk); err != nil {
-		return err
-	}
-	if !disk.Grow {
-		return nil
-	}
-	return s.grow(ctx, disk)
 }
 
 // PutSealed leaves a sealed key for the disk that is going to be formatted with it.

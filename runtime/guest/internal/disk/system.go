@@ -65,6 +65,8 @@ type toolError struct {
 	tool   string
 	status int
 	said   string
+	// ioTrouble says that it complained of the device.
+	ioTrouble bool
 }
 
 func (e *toolError) Error() string {
@@ -93,8 +95,8 @@ func run(ctx context.Context, stdin []byte, tool string, arguments ...string) er
 	command := exec.CommandContext(ctx, path, arguments...)
 	command.Env = []string{"PATH=" + toolPath, "LC_ALL=C"}
 	command.Dir = "/"
-	var said bytes.Buffer
-	command.Stdout, command.Stderr = &said, &said
+	var said transcript
+	command.Stdout, command.Stderr = &said, &said // the same for both, so one writes at a time
 	if stdin != nil {
 		reader, writer, err := os.Pipe()
 		if err != nil {
@@ -113,10 +115,29 @@ func run(ctx context.Context, stdin []byte, tool string, arguments ...string) er
 	err = command.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
-		text := strings.TrimSpace(said.String())
-		return &toolError{tool: tool, status: exit.ExitCode(), said: strings.ReplaceAll(text[max(0, len(text)-outputLimit):], "\n", "; ")}
+		text := strings.ReplaceAll(strings.TrimSpace(string(said.tail)), "\n", "; ")
+		return &toolError{tool: tool, status: exit.ExitCode(), said: text, ioTrouble: said.ioTrouble}
 	}
 	return errors.Join(err, ctx.Err())
+}
+
+// ioComplaints are the words of e2fsck for a device that does not answer (e2fsck/ehandler.c; LC_ALL is C).
+var ioComplaints = [][]byte{[]byte("Error reading block"), []byte("Error writing block")}
+
+// transcript keeps the end of what a tool says, and whether it ever complained of the device. A repair of a large disk
+// may say more than the machine has memory for.
+type transcript struct {
+	tail      []byte
+	ioTrouble bool
+}
+
+func (t *transcript) Write(part []byte) (int, error) {
+	t.tail = append(t.tail, part...)
+	for _, complaint := range ioComplaints {
+		t.ioTrouble = t.ioTrouble || bytes.Contains(t.tail, complaint)
+	}
+	t.tail = t.tail[max(0, len(t.tail)-outputLimit):]
+	return len(part), nil
 }
 
 func findTool(tool string) (string, error) {

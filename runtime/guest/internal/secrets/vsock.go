@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"tdxvm/guest/internal/fault"
 )
 
 // vsockAddress is one end of a connection over vsock(7): the machine's context identifier and a port.
@@ -16,17 +18,22 @@ func (vsockAddress) Network() string { return "vsock" }
 // vsockPrefix is how the text of such an address begins.
 const vsockPrefix = "vsock:"
 
-func (a vsockAddress) String() string { return fmt.Sprintf("%s%d:%d", vsockPrefix, a.cid, a.port) }
+func (a vsockAddress) String() string {
+	if a.cid == unix.VMADDR_CID_ANY {
+		return fmt.Sprintf("%sany:%d", vsockPrefix, a.port)
+	}
+	return fmt.Sprintf("%s%d:%d", vsockPrefix, a.cid, a.port)
+}
 
 // listenVsock listens on a port of AF_VSOCK, which package net does not know.
 func listenVsock(port uint32) (net.Listener, error) {
 	handle, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open a vsock: %w", err)
+		return nil, fault.Wrap(err, "give the image a kernel with CONFIG_VSOCKETS", "cannot open a vsock")
 	}
 	if err := unix.Bind(handle, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: port}); err != nil {
 		_ = unix.Close(handle)
-		return nil, fmt.Errorf("cannot bind vsock port %d: %w", port, err)
+		return nil, fault.Wrap(err, "look what else has the port", "cannot listen on vsock port %d", port)
 	}
 	return listenOn(handle, vsockAddress{cid: unix.VMADDR_CID_ANY, port: port})
 }

@@ -50,3 +50,11 @@ func TestSocketsThatPackageNetDoesNotKnow(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAddressesOfVsock(t *testing.T) {
+	for address, want := range map[vsockAddress]string{{3, 8080}: "vsock:3:8080", {unix.VMADDR_CID_ANY, 8080}: "vsock:any:8080"} {
+		if got := address.String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
