@@ -1,136 +1,172 @@
-"""A booted image waits for its secrets: refuses wrong ones with the reason, and starts its services with the right."""
+"""A machine with an encrypted disk waits for its secrets, refuses wrong ones, and starts its services with the right.
+
+All of the guest's modules in one image: first boot, power cuts while the secrets arrive, second boot.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import random
 import re
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
-import attrs
 import pytest
 from support.commands import ROOT
-from tdxc.diagnostics import DiagnosticError
-from tdxc_runtime.secrets import GuestConnection, connect, prove
-from tdxc_runtime.vm import ConsoleLine, Forward, Machine, UkiOnDisk, boot
+from support.guest_disk import Place
+from support.guest_secrets import OTHER, VALUE, Delivered, cut_off_behind_post, deliver
+from tdxc_runtime.vm import UkiOnDisk
 
 pytestmark = pytest.mark.integration
 
-BOOT_TIMEOUT_S = 420
-VALUE = 'tok_with "quotes", $HOME, `ticks`, a \\ and\na line'
-OTHER = "tok_of_somebody_else"
+CUTS = 3
+"""How often the power is cut while secrets arrive."""
 
-
-@attrs.frozen(kw_only=True)
-class Delivered:
-    """What the host saw of the delivery, and the guest's console."""
-
-    console: str
-    status: dict[str, object]
-    refusals: tuple[str, ...]
-    sent: subprocess.CompletedProcess[str]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def refusals(guest: GuestConnection) -> Iterator[str]:
-    """What the guest says to posts that it must not take."""
-    for values in ({"api_token": "Sup3rS3cret"}, {"api_token": OTHER, "port": "80"}, {"api_tokn": OTHER}):
-        answer = guest.post(values)
-        yield f"{answer.status} {answer.error_code} {json.dumps(answer.data)}"
-    try:
-        prove(guest)
-    except DiagnosticError as error:
-        yield error.diagnostics[0].message
-
-
-def deliver(port: int, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Send with the client of the command line, as a user does."""
-    secrets = folder / "secrets.yaml"
-    secrets.touch(mode=0o600)
-    secrets.write_text(json.dumps({"api_token": VALUE, "port": 8443}))  # JSON is YAML
-    command = [sys.executable, "-m", "tdxc.cli", "secrets", "send", f"127.0.0.1:{port}", "--from", str(secrets)]
-    return subprocess.run([*command, "--without-quote"], capture_output=True, text=True, check=False)
+CUT_S = 0.4
+DIGEST = hashlib.sha256(VALUE.encode()).hexdigest()
+WAITING = {
+    "version": 1,
+    "state": "waiting",
+    "token": False,
+    "secrets": [
+        {"name": "api_token", "kind": "string", "required": True, "received": False},
+        {"name": "port", "kind": "int", "required": False, "received": False},
+    ],
+}
 
 
 @pytest.fixture(scope="module")
-def delivered(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
-    """Bake once, boot once."""
-    place = tmp_path_factory.mktemp("secrets")
+def uki(tmp_path_factory: pytest.TempPathFactory) -> UkiOnDisk:
+    """The image, baked once."""
+    place = tmp_path_factory.mktemp("guest-secrets")
     command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "tests/recipes/guest_secrets.py")]
     subprocess.run(command, cwd=place, check=True)
-    uki = place / "build" / "output" / "guest-secrets.efi"
-    port = free_port()
-    lines: list[ConsoleLine] = []
-    machine = Machine(boot=UkiOnDisk(uki=uki), forwards=(Forward(host_port=port, guest_port=8080),))
-    with boot(machine, on_line=lines.append) as running:
-        running.console.wait_for(r"waiting for secrets address", BOOT_TIMEOUT_S)
-        guest = connect("127.0.0.1", port)
-        status = dict(guest.status().data)
-        refused = tuple(refusals(guest))
-        sent = deliver(port, place)
-        running.console.wait_for(r"reader: done", 120)
-    text = "\n".join(line.text for line in lines)
-    return Delivered(console=text, status=status, refusals=refused, sent=sent)
+    return UkiOnDisk(uki=place / "build" / "output" / "guest-secrets.efi")
 
 
-def test_it_says_what_it_waits_for(delivered: Delivered) -> None:
-    assert delivered.status == {
-        "version": 1,
-        "state": "waiting",
-        "token": False,
-        "secrets": [
-            {"name": "api_token", "kind": "string", "required": True, "received": False},
-            {"name": "port", "kind": "int", "required": False, "received": False},
-        ],
-    }
-    assert "missing=api_token" in delivered.console
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place.new(tmp_path_factory.mktemp("disks") / "secrets")
 
 
-def test_wrong_secrets_are_refused_with_the_reason(delivered: Delivered) -> None:
-    pattern, kind, unknown, _ = delivered.refusals
+@pytest.fixture(scope="module")
+def first(uki: UkiOnDisk, place: Place, tmp_path_factory: pytest.TempPathFactory) -> Delivered:
+    """The first boot, on an empty disk."""
+    return deliver(place, uki, tmp_path_factory.mktemp("first"))
+
+
+@pytest.fixture(scope="module")
+def cuts(uki: UkiOnDisk, place: Place, first: Delivered) -> list[tuple[str, dict[str, Any]]]:
+    """Boots whose power is cut a moment after the secrets were posted: each shows what the one before has left."""
+    chance = random.Random(20251122)
+    found = []
+    for number in range(CUTS):
+        delay = chance.uniform(0.0, CUT_S)
+        print(f"cut {number + 1} of {CUTS}: {delay:.2f} s behind the post")
+        found.append(cut_off_behind_post(place, uki, delay))
+    return found
+
+
+@pytest.fixture(scope="module")
+def second(
+    uki: UkiOnDisk,
+    place: Place,
+    cuts: list[tuple[str, dict[str, Any]]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Delivered:
+    """The boot after the power cuts: the same image, disk and TPM."""
+    return deliver(place, uki, tmp_path_factory.mktemp("second"))
+
+
+def test_it_makes_the_key_formats_mounts_and_waits(first: Delivered) -> None:
+    marks = ["make and seal", "disk: format", "witness: starts on the disk: 0", "waiting for secrets address"]
+    places = [first.console.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert first.status == WAITING
+    assert "missing=api_token" in first.console
+
+
+def test_wrong_secrets_are_refused_with_the_reason(first: Delivered) -> None:
+    pattern, kind, unknown, _ = first.refusals
     assert pattern.startswith("422 invalid")
     assert "does not match ^tok_" in pattern
     assert "must be a JSON integer, and is a string" in kind
     assert "name number 1 is not in the list: api_token, port" in unknown
-    for said in ("does not match ^tok_", "port must be a JSON integer", "name number 1 is not in the list"):
-        assert said in delivered.console
+    for words in ("does not match ^tok_", "port must be a JSON integer", "name number 1 is not in the list"):
+        assert words in first.console
 
 
-def test_a_quote_that_proves_nothing_stops_the_client(delivered: Delivered) -> None:
-    assert delivered.refusals[3] == "the guest makes its quotes up: it is an image for tests"
+def test_a_quote_that_proves_nothing_stops_the_client(first: Delivered) -> None:
+    assert first.refusals[3] == "the guest makes its quotes up: it is an image for tests"
 
 
-def test_right_secrets_are_taken(delivered: Delivered) -> None:
-    assert delivered.sent.returncode == 0, delivered.sent.stderr
-    assert "accepted: api_token, port" in delivered.sent.stdout
-    assert "state: complete" in delivered.sent.stdout
+def test_right_secrets_are_taken(first: Delivered) -> None:
+    assert first.sent.returncode == 0, first.sent.stderr
+    assert "accepted: api_token, port" in first.sent.stdout
+    assert "state: complete" in first.sent.stdout
 
 
-def test_the_service_starts_afterwards_and_sees_them(delivered: Delivered) -> None:
-    digest = hashlib.sha256(VALUE.encode()).hexdigest()
-    found = delivered.console
-    assert f"reader: credential {digest}" in found
-    assert f"reader: variable {digest}" in found
-    assert f"reader: file {digest} 440 root:reader" in found
+def test_the_service_starts_afterwards_and_sees_them(first: Delivered) -> None:
+    found = first.console
+    assert f"reader: credential {DIGEST}" in found
+    assert f"reader: variable {DIGEST}" in found
+    assert f"reader: file {DIGEST} 440 root:reader" in found
     assert "reader: port 8443" in found
     assert "reader: reads the state" not in found
-    places = [
-        found.index(mark) for mark in ("waiting for secrets", "request refused", "secrets received", "reader: done")
-    ]
+    marks = ("waiting for secrets", "request refused", "secrets received", "reader: done, 1 in all")
+    places = [found.index(mark) for mark in marks]
     assert places == sorted(places)
 
 
-def test_no_value_is_on_the_console(delivered: Delivered) -> None:
-    for value in ("Sup3rS3cret", OTHER, "tok_with"):
-        assert value not in delivered.console
-    assert not re.search(r"Failed to start|FAILED|Dependency failed", delivered.console)
+def test_no_value_is_on_the_console(first: Delivered, second: Delivered) -> None:
+    for console in (first.console, second.console):
+        for value in ("Sup3rS3cret", OTHER, "tok_with"):
+            assert value not in console
+        assert not re.search(r"Failed to start|FAILED|Dependency failed", console)
+
+
+def answers(console: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in re.findall(r"asker: (?:issued|answered) (\{.*\})", console)]
+
+
+def test_programs_of_the_group_get_quotes_over_their_report_data(first: Delivered) -> None:
+    issued, validated, refused = answers(first.console)
+    assert issued["ok"]
+    assert issued["provider"] == "fake"
+    assert issued["report_data"] == f"{42:0128d}"
+    report_data = base64.b64decode(issued["quote"])[48 + 520 :][:64]  # header and body of a quote of version 4
+    assert report_data.hex() == issued["report_data"]
+    assert validated["ok"]
+    assert not validated["valid"]
+    assert validated["fields"]["report_data"] == issued["report_data"]
+    assert refused["error"]["code"] == "request"
+
+
+def test_others_do_not_reach_the_socket(first: Delivered) -> None:
+    assert re.search(r"stranger: .*Permission denied", first.console)
+    assert not re.search(r'stranger: .*"ok"', first.console)
+
+
+def test_a_power_cut_leaves_no_part_of_a_secret(cuts: list[tuple[str, dict[str, Any]]], second: Delivered) -> None:
+    assert len(cuts) == CUTS
+    for console, status in (*cuts, (second.console, second.status)):
+        assert "witness: files of secrets: none" in console
+        assert status == WAITING
+        assert "disk: format" not in console
+        assert "REFUSED" not in console
+
+
+def test_the_next_boot_opens_the_disk_and_has_its_data(
+    first: Delivered, cuts: list[tuple[str, dict[str, Any]]], second: Delivered
+) -> None:
+    written = f"reader: a start that is written down, with {DIGEST}"
+    found = re.search(r"witness: starts on the disk: (\d+)", second.console)
+    assert found is not None
+    before = int(found[1])
+    assert 1 <= before <= 1 + CUTS
+    assert second.console.count(written) == before
+    assert f"reader: done, {before + 1} in all" in second.console
+    assert second.sent.returncode == 0, second.sent.stderr

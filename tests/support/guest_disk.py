@@ -17,7 +17,7 @@ import attrs
 from support.relink import sections, ukify
 from tdxc_runtime.measure.stub.cpio import CpioTarget, pack
 from tdxc_runtime.toolsroot import ToolsRoot
-from tdxc_runtime.vm import ConsoleLine, DirectKernel, Disk, Machine, UkiOnDisk, boot
+from tdxc_runtime.vm import ConsoleLine, DirectKernel, Disk, Forward, Machine, UkiOnDisk, boot
 
 DISK_BYTES = 192 << 20
 BOOT_TIMEOUT_S = 420.0
@@ -85,14 +85,24 @@ class Place:
         with self.disk.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def machine(self, started: UkiOnDisk | DirectKernel) -> Machine:
-        """The machine with this disk as its second one; without firmware for a kernel that QEMU starts itself."""
+    def machine(self, started: UkiOnDisk | DirectKernel, *forwards: Forward) -> Machine:
+        """The machine with this disk as its second one; without firmware for a kernel that QEMU starts itself.
+
+        It has a network only where ports are forwarded.
+        """
         disk = Disk(path=self.disk, persistent=True)
         filler = () if isinstance(started, UkiOnDisk) else (Disk(path=self.disk.with_name("first.raw")),)
         for other in filler:
             other.path.write_bytes(bytes(1 << 20))
         uefi = isinstance(started, UkiOnDisk)
-        return Machine(boot=started, disks=(*filler, disk), state=self.state, uefi=uefi, network=False)
+        return Machine(
+            boot=started,
+            disks=(*filler, disk),
+            state=self.state,
+            uefi=uefi,
+            network=bool(forwards),
+            forwards=forwards,
+        )
 
 
 def settle(place: Place, started: UkiOnDisk | DirectKernel) -> list[ConsoleLine]:
