@@ -159,7 +159,8 @@ def _toolchain(build: ResolvedBuild) -> Iterator[str]:
         yield "fi"
     if build.version_command:
         title = _TITLES.get(build.language, "GCC")
-        yield f'check_version {_words(build, title, toolchain.version)} "$({build.version_command})"'
+        yield f"toolchain_version=$({build.version_command})"
+        yield f'check_version {_words(build, title, toolchain.version)} "$toolchain_version"'
 
 
 def _source(build: ResolvedBuild) -> Iterator[str]:

@@ -96,11 +96,14 @@ def test_rust_is_locked_with_one_code_generation_unit() -> None:
 def test_dotnet_is_deterministic_and_restored_in_locked_mode() -> None:
     lowered = lower(dotnet(toolchain=asked("8.0"), system="self-contained"), "ubuntu/noble")
     assert packages(lowered) == ["ca-certificates", "dotnet-sdk-8.0"]
-    assert "dotnet restore src/App --locked-mode --runtime linux-x64" in lowered.fetch
+    restore = lowered.fetch.replace(" \\\n    ", " ").splitlines()[1]
+    assert restore == (
+        "dotnet restore src/App --locked-mode --use-lock-file -p:RuntimeIdentifier=linux-x64 -p:SelfContained=true"
+    )
     for option in (
         "-p:Deterministic=true",
         "-p:ContinuousIntegrationBuild=true",
-        "-p:PathMap=/var/lib/tdxc-build/tool/source=/usr/src/tool",
+        "-p:PathMap=/var/lib/tdxc-build/tool/source=/usr/src/tool%2C/var/lib/tdxc-build/tool/cache/nuget=/usr/src/nuget",
         "--no-restore",
         "--self-contained true",
     ):
@@ -156,7 +159,7 @@ def test_the_environment_holds_nothing_of_the_image() -> None:
         (
             dotnet(source=local_source(), toolchain=asked("8.0", url="https://example.org/s.tar.gz", sha256="0" * 64)),
             "src/App/packages.lock.json",
-            "dotnet restore src/App --runtime linux-x64 --use-lock-file",
+            "dotnet restore src/App -p:RuntimeIdentifier=linux-x64 --use-lock-file",
         ),
     ],
     ids=["go", "rust", "dotnet"],
@@ -204,6 +207,15 @@ def test_a_version_that_the_distribution_lacks_names_both_and_the_way_out(
     assert authored.toolchain.version in found.message
     assert f"{reference} has {has}" in found.message
     assert "toolchain=tarball(" in found.fix
+
+
+@pytest.mark.parametrize(("reference", "icu"), [("debian/bookworm", "72"), ("debian/trixie", "76")])
+def test_a_pinned_sdk_gets_the_libraries_of_the_distribution_and_is_told_of_its_icu(reference: str, icu: str) -> None:
+    lowered = lower(dotnet(toolchain=asked("3.1", url="https://example.org/s.tgz", sha256="0" * 64)), reference)
+    assert f"libicu{icu}" in packages(lowered)
+    assert dict(lowered.environment)["CLR_ICU_VERSION_OVERRIDE"] == icu
+    own = dotnet(toolchain=asked("8.0"), environment=(("CLR_ICU_VERSION_OVERRIDE", "70"),))
+    assert dict(lower(own, "ubuntu/noble").environment)["CLR_ICU_VERSION_OVERRIDE"] == "70"
 
 
 @pytest.mark.parametrize("version", ["1.24", "1.24.4", "1"])

@@ -37,6 +37,17 @@ else
     go mod verify
 fi"""
 
+# NuGet makes a lock file where there is none, also in locked mode. All files of the source have the time of the epoch.
+_DOTNET_FETCH = """\
+{need_lock}
+{restore}
+missing=$(find {source} -name packages.lock.json -newermt "@$SOURCE_DATE_EPOCH" -printf '%P ')
+if [[ -n $missing ]]; then
+    echo "a project that this one refers to has no lock file, so nothing pins its dependencies: $missing" >&2
+    echo "make it with:" {make} >&2
+    exit 1
+fi"""
+
 
 def go(build: Build) -> Recipe:
     """Go: modules by go.sum, one static program without paths, version control stamps and build ID."""
@@ -110,27 +121,30 @@ def dotnet(build: Build) -> Recipe:
     project = build.package
     project_folder = project.rpartition("/")[0] if project.endswith("proj") else project
     lock = posixpath.normpath(posixpath.join(project_folder, "packages.lock.json"))
-    runtime = f"--runtime {_DOTNET_RUNTIME}"
+    # restore's own --runtime asks for the runtime itself, even where none is published
+    runtime = f"-p:RuntimeIdentifier={_DOTNET_RUNTIME}"
     make = f"dotnet restore {project} {runtime} --use-lock-file"
     if build.source.is_local and not has_file(build, lock):
         raise missing_lock(build, lock, make)
     home = folder(build.name)
     contained = "true" if build.system == "self-contained" else "false"
     return Recipe(
-        fetch="\n".join(
-            (
-                need_lock(build, lock, make),
-                command(
-                    f"dotnet restore {word(build, project)} --locked-mode {runtime}",
-                    f"-p:SelfContained={contained}",
-                ),
-            )
+        fetch=_DOTNET_FETCH.format(
+            need_lock=need_lock(build, lock, make),
+            restore=command(
+                f"dotnet restore {word(build, project)} --locked-mode --use-lock-file",
+                f"{runtime} -p:SelfContained={contained}",
+            ),
+            source=word(build, f"{home}/source"),
+            make=word(build, make),
         ),
         compile=command(
-            f"dotnet publish {word(build, project)} --configuration Release --no-restore {runtime}",
+            f"dotnet publish {word(build, project)} --configuration Release --no-restore --runtime {_DOTNET_RUNTIME}",
             f"--self-contained {contained}",
             "-p:Deterministic=true -p:ContinuousIntegrationBuild=true -p:EmbedUntrackedSources=false",
-            f"-p:PathMap={word(build, f'{home}/source=/usr/src/{build.name}')}",
+            f"-p:PathMap={word(build, _dotnet_path_map(build))}",
+            # else MSBuild maps the paths itself, which it can only in a working copy of git
+            "-p:DeterministicSourcePaths=false -p:EnableSourceControlManagerQueries=false -p:EnableSourceLink=false",
             "-p:UseSharedCompilation=false -p:IncludeSourceRevisionInInformationalVersion=false -nodeReuse:false",
             f"--output {word(build, f'{home}/out/{build.program}')}",
         ),
@@ -144,6 +158,12 @@ def dotnet(build: Build) -> Recipe:
         ),
         output=f"out/{build.program}",
     )
+
+
+def _dotnet_path_map(build: Build) -> str:
+    """Sources of the build and of packages; a plain comma would begin another property (MSBuild, "-property")."""
+    home = folder(build.name)
+    return "%2C".join((f"{home}/source=/usr/src/{build.name}", f"{home}/cache/nuget=/usr/src/nuget"))
 
 
 def script(build: Build) -> Recipe:

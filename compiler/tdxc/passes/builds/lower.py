@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tdxc import records
 from tdxc.ir import Base, Build, BuildLanguage, Package, ResolvedBuild
 from tdxc.passes.builds.c import c
 from tdxc.passes.builds.languages import dotnet, go, rust, script
@@ -27,6 +28,7 @@ def lower_build(base: Base, build: Build, *, has_repositories: bool = False) -> 
     """
     offer = choose_toolchain(base, build, has_repositories=has_repositories)
     recipe = _RECIPES[build.language](build)
+    recipe = records.evolve(recipe, environment=(*recipe.environment, *offer.environment))
     names = {*offer.packages, *recipe.packages, *build.build_deps, *fetch_packages(build)}
     cause = f"environment of build '{build.name}'"
     return ResolvedBuild(

@@ -15,11 +15,15 @@ from tdxc.ir import Base, Build, BuildLanguage
 
 @records.frozen
 class Offer:
-    """A toolchain of a distribution: the beginning of its version, its packages, and the folder of its programs."""
+    """A toolchain of a distribution: the beginning of its version, its packages, and the folder of its programs.
+
+    ``environment`` is what it has to be told of the distribution.
+    """
 
     version: str
     packages: tuple[str, ...]
     folder: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 TITLES = {
@@ -69,12 +73,14 @@ OFFERS: Mapping[str, Mapping[BuildLanguage, tuple[Offer, ...]]] = {
 }
 """By base and language, the distribution's default first."""
 
-_DOTNET_LIBRARIES = {
-    "debian/bookworm": ("libicu72", "libssl3", "libstdc++6", "zlib1g"),
-    "debian/trixie": ("libicu76", "libssl3t64", "libstdc++6", "zlib1g"),
-    "ubuntu/noble": ("libicu74", "libssl3t64", "libstdc++6", "zlib1g"),
+_DOTNET_LIBRARIES = ("libssl3", "libstdc++6", "zlib1g")
+_DOTNET_LIBRARIES_T64 = ("libssl3t64", "libstdc++6", "zlib1g")
+_DOTNET_BASES = {
+    "debian/bookworm": ("72", _DOTNET_LIBRARIES),
+    "debian/trixie": ("76", _DOTNET_LIBRARIES_T64),
+    "ubuntu/noble": ("74", _DOTNET_LIBRARIES_T64),
 }
-"""What Microsoft's own archives of the SDK need of the distribution."""
+"""What Microsoft's own archives of the SDK need of the distribution: the version of ICU, and further libraries."""
 
 _UNPACKERS = {".xz": "xz-utils", ".txz": "xz-utils", ".zst": "zstd", ".bz2": "bzip2", ".tbz2": "bzip2"}
 
@@ -87,9 +93,7 @@ def choose_toolchain(base: Base, build: Build, *, has_repositories: bool) -> Off
     if build.language is BuildLanguage.SCRIPT:
         return Offer("", ())
     if build.toolchain.url:
-        libraries = _DOTNET_LIBRARIES.get(base.reference, ()) if build.language is BuildLanguage.DOTNET else ()
-        linker = ("gcc", "libc6-dev") if build.language is BuildLanguage.RUST else ()
-        return Offer(build.toolchain.version, (*libraries, *linker))
+        return _around_tarball(base, build)
     asked = build.toolchain.version
     offers = OFFERS.get(base.reference, {}).get(build.language, ())
     for offer in offers:
@@ -98,6 +102,18 @@ def choose_toolchain(base: Base, build: Build, *, has_repositories: bool) -> Off
     if has_repositories and build.language is BuildLanguage.DOTNET and asked:
         return Offer(asked, (f"dotnet-sdk-{'.'.join(asked.split('.')[:2])}",))
     raise _not_offered(base, build, offers)
+
+
+def _around_tarball(base: Base, build: Build) -> Offer:
+    """What the distribution has to give to a toolchain that comes as an archive."""
+    version = build.toolchain.version
+    if build.language is BuildLanguage.RUST:
+        return Offer(version, ("gcc", "libc6-dev"))
+    if build.language is BuildLanguage.DOTNET and base.reference in _DOTNET_BASES:
+        icu, libraries = _DOTNET_BASES[base.reference]
+        # an older runtime looks only for the versions of ICU that it knows (dotnet/runtime, pal_icushim.c)
+        return Offer(version, (f"libicu{icu}", *libraries), environment=(("CLR_ICU_VERSION_OVERRIDE", icu),))
+    return Offer(version, ())
 
 
 def is_version(found: str, asked: str) -> bool:

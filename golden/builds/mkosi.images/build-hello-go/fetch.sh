@@ -67,7 +67,8 @@ export TMPDIR=/var/tmp
 export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
-check_version Go 1.24 "$(go env GOVERSION | sed 's/^go//')"
+toolchain_version=$(go env GOVERSION | sed 's/^go//')
+check_version Go 1.24 "$toolchain_version"
 
 mkdir /var/lib/tdxc-build/hello-go/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-go/src/. /var/lib/tdxc-build/hello-go/source

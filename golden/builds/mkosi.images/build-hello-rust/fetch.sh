@@ -68,7 +68,8 @@ export TMPDIR=/var/tmp
 export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
-check_version Rust 1.85 "$(rustc --version | cut -d ' ' -f 2)"
+toolchain_version=$(rustc --version | cut -d ' ' -f 2)
+check_version Rust 1.85 "$toolchain_version"
 
 mkdir /var/lib/tdxc-build/hello-rust/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-rust/src/. /var/lib/tdxc-build/hello-rust/source

@@ -53,7 +53,8 @@ cd /var/lib/tdxc-build/hello-dotnet/source
 dotnet publish hello-dotnet.csproj --configuration Release --no-restore --runtime linux-x64 \
     --self-contained false \
     -p:Deterministic=true -p:ContinuousIntegrationBuild=true -p:EmbedUntrackedSources=false \
-    -p:PathMap=/var/lib/tdxc-build/hello-dotnet/source=/usr/src/hello-dotnet \
+    -p:PathMap=/var/lib/tdxc-build/hello-dotnet/source=/usr/src/hello-dotnet%2C/var/lib/tdxc-build/hello-dotnet/cache/nuget=/usr/src/nuget \
+    -p:DeterministicSourcePaths=false -p:EnableSourceControlManagerQueries=false -p:EnableSourceLink=false \
     -p:UseSharedCompilation=false -p:IncludeSourceRevisionInInformationalVersion=false -nodeReuse:false \
     --output /var/lib/tdxc-build/hello-dotnet/out/hello-dotnet
 )

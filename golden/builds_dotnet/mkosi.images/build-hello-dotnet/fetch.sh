@@ -66,7 +66,8 @@ export TMPDIR=/var/tmp
 export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
-check_version '.NET SDK' 8.0 "$(dotnet --version)"
+toolchain_version=$(dotnet --version)
+check_version '.NET SDK' 8.0 "$toolchain_version"
 
 mkdir /var/lib/tdxc-build/hello-dotnet/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-dotnet/src/. /var/lib/tdxc-build/hello-dotnet/source
@@ -77,9 +78,15 @@ cd /var/lib/tdxc-build/hello-dotnet/source
 
 # Fetch the dependencies and verify them.
 (
-need_lock packages.lock.json 'dotnet restore hello-dotnet.csproj --runtime linux-x64 --use-lock-file'
-dotnet restore hello-dotnet.csproj --locked-mode --runtime linux-x64 \
-    -p:SelfContained=false
+need_lock packages.lock.json 'dotnet restore hello-dotnet.csproj -p:RuntimeIdentifier=linux-x64 --use-lock-file'
+dotnet restore hello-dotnet.csproj --locked-mode --use-lock-file \
+    -p:RuntimeIdentifier=linux-x64 -p:SelfContained=false
+missing=$(find /var/lib/tdxc-build/hello-dotnet/source -name packages.lock.json -newermt "@$SOURCE_DATE_EPOCH" -printf '%P ')
+if [[ -n $missing ]]; then
+    echo "a project that this one refers to has no lock file, so nothing pins its dependencies: $missing" >&2
+    echo "make it with:" 'dotnet restore hello-dotnet.csproj -p:RuntimeIdentifier=linux-x64 --use-lock-file' >&2
+    exit 1
+fi
 )
 
 rm -f "$work/network" "$work/ca-certificates.crt"

@@ -1,4 +1,11 @@
 // Hello-dotnet greets and says which runtime carries it.
+using System;
 using System.Runtime.InteropServices;
 
-Console.WriteLine($"hello-dotnet: Hello, trust domain ({RuntimeInformation.FrameworkDescription})");
+internal static class Program
+{
+    private static void Main()
+    {
+        Console.WriteLine($"hello-dotnet: Hello, trust domain ({RuntimeInformation.FrameworkDescription})");
+    }
+}
