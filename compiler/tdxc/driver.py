@@ -148,7 +148,7 @@ def _check_combination(image: AuthoredImage, profiles: tuple[str, ...], sink: Di
     """What validate checks of each profile, once more of several together: two may clash that do not alone."""
     if len(profiles) < 2:
         return
-    sink.extend(check_merged(merged_layer(image, profiles)))
+    sink.extend(check_merged(image.base, merged_layer(image, profiles)))
     sink.raise_if_errors()
 
 

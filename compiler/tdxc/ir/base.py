@@ -23,6 +23,10 @@ class Architecture(enum.StrEnum):
     X86_64 = "x86-64"
 
 
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+"""Folders that are links into ``/usr`` on Debian and Ubuntu, and as mkosi makes them (Debian wiki, "UsrMerge")."""
+
+
 @records.frozen(kw_only=True)
 class Base(Node):
     """``debian/trixie`` and its like."""
@@ -35,6 +39,12 @@ class Base(Node):
     def reference(self) -> str:
         """The spelling that recipes use, ``distribution/release``."""
         return f"{self.distribution.value}/{self.release}"
+
+    def place(self, path: str) -> str:
+        """Where an absolute path leads: ``/bin/sh`` is ``/usr/bin/sh``, except on Alpine; ``/bin`` itself is a link."""
+        first, separator, rest = path[1:].partition("/")
+        merged = separator and first in _MERGED and self.distribution is not Distribution.ALPINE
+        return f"/usr/{first}/{rest}" if merged else path
 
 
 KNOWN_BASES: tuple[Base, ...] = (

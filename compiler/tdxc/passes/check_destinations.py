@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, Note
-from tdxc.ir import Directory, File, Layer, Node, Symlink, Template
+from tdxc.ir import Base, Directory, File, Layer, Node, Symlink, Template
 
 VOLATILE = {
     "/proc": "the kernel mounts its own file system there",
@@ -79,14 +79,17 @@ def path_fault(path: str, *, folder: bool = False) -> str:
     return ""
 
 
-def check_clashes(wanted: Iterable[Destination]) -> Iterator[Diagnostic]:
-    """Paths that two nodes want, and paths below something that is not a directory. Equal directories may repeat."""
+def check_clashes(wanted: Iterable[Destination], base: Base) -> Iterator[Diagnostic]:
+    """Paths that two nodes want, and paths below something that is not a directory. Equal directories may repeat.
+
+    Paths are the same where they lead to one place of the base: ``/bin/sh`` is ``/usr/bin/sh``.
+    """
     first: dict[str, Destination] = {}
     for destination in wanted:
-        path = destination.path.rstrip("/") or "/"
+        path = base.place(destination.path).rstrip("/") or "/"
         before = first.setdefault(path, destination)
         if before is not destination and not _same(before.node, destination.node):
-            yield _clash(destination, before, f"'{path}' is already the destination of the {before.what}")
+            yield _clash(destination, before, f"'{destination.path}' is already the destination of the {before.what}")
     folders: dict[str, list[str]] = {}
     for path in first:
         folders.setdefault(path.rpartition("/")[0], []).append(path)
@@ -113,10 +116,11 @@ def _same(first: Node, second: Node) -> bool:
 
 
 def _clash(later: Destination, earlier: Destination, sentence: str) -> Diagnostic:
+    spelled = "" if later.path.startswith(earlier.path) else f", as '{earlier.path}'"
     return Diagnostic(
         code=Code.E_CONFLICT,
         message=f"{later.what}: {sentence}",
         span=later.node.span,
-        notes=(Note(message=f"the {earlier.what} is declared here", span=earlier.node.span),),
+        notes=(Note(message=f"the {earlier.what} is declared here{spelled}", span=earlier.node.span),),
         fix="give each its own path",
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from tdxc.diagnostics import Code, Diagnostic, Note
-from tdxc.ir import KNOWN_BASES, AuthoredImage, Layer, merge_layers
+from tdxc.ir import KNOWN_BASES, AuthoredImage, Base, Layer, merge_layers
 from tdxc.passes.base import PassContext
 from tdxc.passes.check_destinations import check_clashes, check_paths, destinations
 from tdxc.passes.check_names import check_references, check_repeated
@@ -30,14 +30,14 @@ class Validate:
         ctx.sink.extend(_check_base(image))
         ctx.sink.extend(_check_profile_names(image))
         ctx.sink.extend(_check_layer(image.layer))
-        ctx.sink.extend(check_merged(image.layer))
+        ctx.sink.extend(check_merged(image.base, image.layer))
         for profile in image.profiles:
             ctx.sink.extend(_check_layer(profile.layer))
-            ctx.sink.extend(check_merged(merge_layers(image.layer, profile.layer), profile.layer))
+            ctx.sink.extend(check_merged(image.base, merge_layers(image.layer, profile.layer), profile.layer))
         return image
 
 
-def check_merged(layer: Layer, added: Layer | None = None) -> Iterator[Diagnostic]:
+def check_merged(base: Base, layer: Layer, added: Layer | None = None) -> Iterator[Diagnostic]:
     """What must hold of one variant: the image's layer, alone or with the layers of chosen profiles over it.
 
     ``added`` is what has not been checked yet, where the rest has.
@@ -45,7 +45,7 @@ def check_merged(layer: Layer, added: Layer | None = None) -> Iterator[Diagnosti
     yield from check_repeated(layer)
     yield from check_references(added or layer, layer)
     if added is None or any(True for _ in destinations(added)):
-        yield from check_clashes(destinations(layer))
+        yield from check_clashes(destinations(layer), base)
 
 
 def _check_layer(layer: Layer) -> Iterator[Diagnostic]:

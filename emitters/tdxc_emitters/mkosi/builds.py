@@ -21,7 +21,6 @@ from tdxc.ir import (
     Artifact,
     BuildLanguage,
     CompiledImage,
-    Distribution,
     File,
     Node,
     Package,
@@ -67,9 +66,9 @@ def build_settings(image: ResolvedImage, *, always: bool) -> tuple[MkosiSetting,
 
 def _overlaid(image: ResolvedImage) -> bool:
     """Whether the recipe puts files into a folder that a build makes: mkosi has copied them by then, and does again."""
-    folders = tuple(f"{artifact.dest}/" for build in image.builds for artifact in build.artifacts)
+    folders = tuple(f"{_destination(image, artifact)}/" for build in image.builds for artifact in build.artifacts)
     nodes: tuple[File | Symlink, ...] = (*image.files, *image.symlinks)
-    return any(node.path.startswith(folders) for node in nodes)
+    return any(image_path(node.path, node.span, image.base).startswith(folders) for node in nodes)
 
 
 def build_trees(compiled: CompiledImage) -> FileTree:
@@ -212,8 +211,7 @@ def _packages(packages: tuple[Package, ...], origin: Origin) -> Iterator[MkosiSe
 
 
 def _destination(image: ResolvedImage, artifact: Artifact) -> str:
-    merged = image.base.distribution is not Distribution.ALPINE
-    return image_path(artifact.dest, artifact.span, merged_usr=merged)
+    return image_path(artifact.dest, artifact.span, image.base)
 
 
 def _changed(build: ResolvedBuild, before: ResolvedBuild, profiles: tuple[str, ...]) -> DiagnosticError:

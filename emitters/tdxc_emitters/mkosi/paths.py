@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
-
-_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-"""Folders that are links into ``/usr`` on Debian and Ubuntu (and as mkosi makes them); a folder of that name in an
-extra tree would meet the link."""
+from tdxc.ir import Base
 
 _VOLATILE = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108 - names of mount points, nothing is made there
 """Mount points of the running system: what an image has there is never seen."""
 
 
-def image_path(path: str, span: SourceSpan, *, merged_usr: bool = True) -> str:
+def image_path(path: str, span: SourceSpan, base: Base) -> str:
     """The path relative to the image's root, with ``/bin`` and its like resolved to where they point.
 
-    A trailing slash says that a folder is meant, not the link. Raises E_EMIT for a path that the image cannot carry.
+    A folder of that name in an extra tree would meet the link; a trailing slash says that the folder is meant. Raises
+    E_EMIT for a path that the image cannot carry.
     """
     for folder in _VOLATILE:
         if path == folder or path.startswith(f"{folder}/"):
@@ -29,14 +27,10 @@ def image_path(path: str, span: SourceSpan, *, merged_usr: bool = True) -> str:
         raise DiagnosticError.of(
             Code.E_EMIT, f"path {path!r} holds a line break", span, fix="choose a name without line breaks"
         )
-    relative = path.lstrip("/").rstrip("/")
+    relative = path.strip("/")
     if not relative or any(part in {"", ".", ".."} for part in relative.split("/")):
         raise DiagnosticError.of(Code.E_EMIT, f"path {path!r} is not a normalised path in the image", span)
-    first, _, rest = relative.partition("/")
-    if not merged_usr or first not in _MERGED:
-        return relative
-    if not rest and path.endswith("/"):
-        return f"usr/{first}"
-    if not rest:
+    place = base.place(f"/{relative}/")[1:-1]
+    if place != relative and "/" not in relative and not path.endswith("/"):
         raise DiagnosticError.of(Code.E_EMIT, f"{path!r} is a link of the distribution", span)
-    return f"usr/{first}/{rest}"
+    return place

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tdxc import quoting
 from tdxc.diagnostics import Code, DiagnosticError, Note, SourceSpan
-from tdxc.ir import Directory, Distribution, File, ResolvedImage, Symlink
+from tdxc.ir import Directory, File, ResolvedImage, Symlink
 from tdxc.tree import FileTree, Origin, TreeBuilder, TreeFile, TreeLink
 
 from tdxc_emitters.mkosi.paths import image_path
@@ -30,20 +30,19 @@ def rootfs_tree(image: ResolvedImage) -> FileTree:
     """Files and links as entries below ``mkosi.extra/``; raises E_EMIT for a path below a file or link of the image."""
     builder = TreeBuilder()
     kinds: dict[str, tuple[str, SourceSpan]] = {}
-    merged = image.base.distribution is not Distribution.ALPINE
     for file in image.files:
-        path = image_path(file.path, file.span, merged_usr=merged)
+        path = image_path(file.path, file.span, image.base)
         _refuse_twice(kinds, path, file)
         kinds[path] = (file.path, file.span)
         entry = TreeFile(data=file.content.data, executable=bool(file.mode & 0o100), origin=origin_of(file))
         builder.add(f"{EXTRA}/{path}", entry)
     for link in image.symlinks:
-        path = image_path(link.path, link.span, merged_usr=merged)
+        path = image_path(link.path, link.span, image.base)
         _refuse_twice(kinds, path, link)
         kinds[path] = (link.path, link.span)
         builder.add(f"{EXTRA}/{path}", TreeLink(target=link.target, origin=origin_of(link)))
     for directory in image.directories:
-        kinds.setdefault(image_path(directory.path, directory.span, merged_usr=merged) + "/", ("", directory.span))
+        kinds.setdefault(image_path(directory.path, directory.span, image.base) + "/", ("", directory.span))
     _refuse_nesting(kinds)
     _add_init(builder, image)
     return builder.build()
@@ -129,7 +128,7 @@ def _directories(image: ResolvedImage) -> Iterator[Rule]:
     declared = {directory.path for directory in image.directories}
     for partition in image.partitions:
         if partition.mount_point not in {"/", *declared}:
-            path = image_path(partition.mount_point, partition.span)
+            path = image_path(partition.mount_point, partition.span, image.base)
             yield Rule(list="directories", line=f"0755 /{path}", origin=origin_of(partition, "a mount point"))
 
 
@@ -160,4 +159,4 @@ def _check_account(name: str, node: File | Directory) -> None:
 
 
 def _line_path(image: ResolvedImage, node: File | Directory) -> str:
-    return "/" + image_path(node.path, node.span, merged_usr=image.base.distribution is not Distribution.ALPINE)
+    return "/" + image_path(node.path, node.span, image.base)

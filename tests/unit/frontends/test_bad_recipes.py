@@ -53,6 +53,7 @@ EXPECTED: dict[str, list[tuple[str, int, int]]] = {
     "same_boot_step.py": [("E_CONFLICT", 5, 1)],
     "same_destination.py": [("E_CONFLICT", 5, 1)],
     "same_destination.yaml": [("E_CONFLICT", 5, 5)],
+    "same_place.py": [("E_CONFLICT", 5, 11)],
     "same_secret_target.py": [("E_CONFLICT", 7, 33)],
     "secret_on_disk.py": [("E_SECRET", 6, 35)],
     "secret_pattern.py": [("E_VALUE", 6, 37)],

@@ -112,6 +112,24 @@ def test_paths_that_only_look_odd_pass(path: str) -> None:
     assert faults(files=(file(path),)) == []
 
 
+def test_a_place_behind_a_link_of_the_distribution_is_that_place() -> None:
+    build = authored_build(span=at(6), artifacts=(Artifact(source="x", dest="/usr/bin/p"),))
+    assert faults(files=(file("/bin/p", 5),), builds=(build,)) == [(Code.E_CONFLICT, "recipe.py:6:1")]
+    (found,) = diagnostics(authored(files=(file("/bin/p", 5),), builds=(build,)))
+    assert found.message == "artifact of 'tool': '/usr/bin/p' is already the destination of the file"
+    assert found.notes[0].message == "the file is declared here, as '/bin/p'"
+    artifacts = tuple(Artifact(span=at(li), source="x", dest=dest) for li, dest in ((7, "/lib64/x"), (8, "/lib/x")))
+    assert faults(files=(file("/usr/lib/x/y", 5),), builds=(authored_build(artifacts=artifacts),)) == []
+    assert faults(files=(file("/usr/sbin/x/y", 6),), symlinks=(Symlink(span=at(5), path="/sbin/x", target="y"),)) == [
+        (Code.E_CONFLICT, "recipe.py:6:1")
+    ]
+
+
+def test_alpine_has_folders_of_their_own_beside_usr() -> None:
+    image = authored("alpine/3.20", files=(file("/bin/p", 5), file("/usr/bin/p", 6)))
+    assert diagnostics(image) == ()
+
+
 def test_artifacts_may_be_folders() -> None:
     build = authored_build(span=at(6), artifacts=(Artifact(source="x/", dest="/opt/x/"),))
     assert faults(builds=(build,)) == []
@@ -257,7 +275,7 @@ def test_what_the_image_declares_alike_may_stand_in_a_profile() -> None:
 
 def test_chosen_profiles_can_be_checked_together() -> None:
     merged = Layer(span=at(1), files=(file("/etc/a", 3, "1"), file("/etc/a", 9, "2")))
-    assert [str(d.span) for d in check_merged(merged)] == ["recipe.py:9:1"]
+    assert [str(d.span) for d in check_merged(authored().base, merged)] == ["recipe.py:9:1"]
 
 
 def test_every_fault_is_reported_in_source_order() -> None:
