@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 
@@ -128,10 +129,14 @@ const (
 	superblockBytes = 1024
 	superblockMagic = 0x38
 	ext4Magic       = 0xEF53
+	// A file system with this bit in s_feature_ro_compat has a checksum in the last four bytes of its superblocks: CRC-32C of
+	// the rest, which begins with all ones and is not inverted at the end.
+	superblockFeatures = 0x64
+	metadataChecksums  = 0x400
+	superblockChecksum = 0x3fc
 )
 
-// hasSuperblock says whether the file system has a superblock, or, with its copies, any trace of one. What cannot be read
-// may be there.
+// hasSuperblock says whether the file system has its first superblock, or, with copies, any. What cannot be read may be one.
 func hasSuperblock(path string, copies bool) bool {
 	device, err := os.Open(path)
 	if err != nil {
@@ -148,11 +153,21 @@ func hasSuperblock(path string, copies bool) bool {
 	}
 	for _, place := range places {
 		block := make([]byte, superblockBytes)
-		if _, err := device.ReadAt(block, place); err != nil || binary.LittleEndian.Uint16(block[superblockMagic:]) == ext4Magic {
+		if _, err := device.ReadAt(block, place); err != nil || isSuperblock(block) {
 			return true
 		}
 	}
 	return false
+}
+
+// isSuperblock says whether a superblock is whole, as far as it can tell.
+func isSuperblock(block []byte) bool {
+	if binary.LittleEndian.Uint16(block[superblockMagic:]) != ext4Magic {
+		return false
+	}
+	sum := ^crc32.Checksum(block[:superblockChecksum], crc32.MakeTable(crc32.Castagnoli))
+	without := binary.LittleEndian.Uint32(block[superblockFeatures:])&metadataChecksums == 0
+	return without || binary.LittleEndian.Uint32(block[superblockChecksum:]) == sum
 }
 
 // copiesOfSuperblock are the places where copies can be, for all sizes of blocks that mke2fs chooses.

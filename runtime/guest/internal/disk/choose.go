@@ -174,13 +174,17 @@ func (s *System) wholeDisks(name string) ([]candidate, error) {
 			candidates = append(candidates, candidate{path: path, unfit: err.Error()})
 			continue
 		}
-		candidates = append(candidates, candidate{
-			path: path, size: found.size,
-			ours:  found.record != nil && found.record.Name == name && !found.foreign,
-			empty: found.firstByte < 0 && found.size >= minDeviceBytes,
-		})
+		candidates = append(candidates, candidateOf(path, name, found))
 	}
 	return candidates, nil
+}
+
+func candidateOf(path, name string, found *content) candidate {
+	return candidate{
+		path: path, size: found.size,
+		ours:  found.record != nil && found.record.Name == name && !found.foreign,
+		empty: found.firstByte < 0 && found.size >= minDeviceBytes,
+	}
 }
 
 func flag(base, name string) bool {

@@ -26,7 +26,7 @@ type content struct {
 	headerErr error
 	// firstByte is where the first byte that is not zero was found, or -1: then the device is empty.
 	firstByte int64
-	// foreign says that somebody has used the disk since its formatting was cut off.
+	// foreign says that the disk has a journal of ours, and that somebody has used it for something else since.
 	foreign bool
 }
 
@@ -45,27 +45,27 @@ func look(device io.ReaderAt, size int64) (*content, error) {
 	return found, err
 }
 
-// usedSince says whether the start of the disk holds what formatting that was cut off at this stage cannot have left there.
+// usedSince says whether the start of the disk holds what was not left there by us: by formatting that was cut off at the stage of
+// the journal, or by a header that has become unreadable.
 func usedSince(device io.ReaderAt, found *content) (bool, error) {
 	switch {
-	case found.record == nil, found.header != nil && found.header.UUID == found.record.UUID:
+	case found.record == nil:
 		return false, nil
+	case found.header != nil: // while clearing it may be the one that is being replaced
+		strange := found.header.UUID != found.record.UUID
+		return strange && (found.record.Stage == StageFormatting || found.record.Stage == StageCommitting), nil
 	case found.record.Stage == StageFormatting:
 		return found.firstByte >= 0 && found.firstByte < journalFirst, nil
-	case found.record.Stage == StageCommitting && found.header != nil:
-		return true, nil
-	case found.record.Stage == StageCommitting:
-		head := make([]byte, sampleBytes)
-		if _, err := device.ReadAt(head, 0); err != nil {
-			return false, fmt.Errorf("cannot read at byte 0: %w", err)
-		}
-		return !isPartOfHeader(head), nil
 	}
-	return false, nil
+	head := make([]byte, sampleBytes)
+	if _, err := device.ReadAt(head, 0); err != nil {
+		return false, fmt.Errorf("cannot read at byte 0: %w", err)
+	}
+	return !isPartOfHeader(head), nil
 }
 
-// isPartOfHeader says whether the first 4 KiB of a disk are those of a header, or zero where its sectors did not get there. They
-// are where partition tables and most file systems have their labels; a header has its first sector there, and zeros.
+// isPartOfHeader says whether the first 4 KiB of a disk are those of a header, or zero where its sectors are not there. A header
+// has one sector there and zeros behind it; partition tables and most file systems have their labels there.
 func isPartOfHeader(head []byte) bool {
 	first, rest := head[:sectorBytes], head[sectorBytes:]
 	zero := len(bytes.Trim(first, "\x00")) == 0

@@ -52,6 +52,9 @@ func decide(disk *config.Disk, key *config.Key, found *content) (Action, string,
 	if disk.Format == config.FormatAlways {
 		return ActionFormat, "the recipe says to format on each boot", nil
 	}
+	if err := headerTrouble(found); err != nil {
+		return 0, "", err
+	}
 	if found.record != nil && found.record.Stage != StageReady {
 		return decideUnfinished(disk, key, found)
 	}
@@ -59,6 +62,18 @@ func decide(disk *config.Disk, key *config.Key, found *content) (Action, string,
 		return decideExisting(disk, key, found)
 	}
 	return decideWithout(disk, found)
+}
+
+// headerTrouble is why nothing can be said about the header: it is one that is refused, or the disk does not answer.
+func headerTrouble(found *content) error {
+	var refusal *fault.Error
+	switch {
+	case found.headerErr == nil, errors.Is(found.headerErr, luks.ErrNone), errors.Is(found.headerErr, luks.ErrDamaged):
+		return nil
+	case errors.As(found.headerErr, &refusal):
+		return found.headerErr
+	}
+	return fault.Wrap(found.headerErr, "check the disk and its connection. "+dataUntouched, "the disk cannot be read")
 }
 
 // decideUnfinished is for a disk whose formatting was cut off, by its journal.
@@ -69,20 +84,21 @@ func decideUnfinished(disk *config.Disk, key *config.Key, found *content) (Actio
 		}
 		return ActionFinish, "the machine stopped right after formatting; the file system was whole by then", nil
 	}
-	var refusal *fault.Error
 	// Only on_fail begins over a whole header, and until that is cleared it is still there.
 	replaced := disk.Format == config.FormatOnFail && found.record.Stage == StageClearing
 	switch {
-	case errors.As(found.headerErr, &refusal):
-		return 0, "", found.headerErr
 	case found.foreign, found.header != nil && !replaced:
-		return 0, "", fault.Refuse("wipe the disk on another machine if what is on it may go (blkdiscard --zeroout), or attach another one. "+dataUntouched,
-			"formatting of the disk was cut off, and somebody has written something else to it since (byte %d is not zero): it is not formatted", found.firstByte)
+		return 0, "", refuseForeign(found)
 	case disk.Format == config.FormatNever:
 		return 0, "", fault.Refuse("boot an image whose recipe says format=\"on_initialize\" once, or prepare the disk again",
 			"formatting of the disk was cut off, and the recipe says never to format")
 	}
 	return ActionFormat, "an earlier boot was stopped while formatting, so there is no data yet", nil
+}
+
+func refuseForeign(found *content) error {
+	return fault.Refuse("wipe the disk on another machine if what is on it may go (blkdiscard --zeroout), or attach another one. "+dataUntouched,
+		"the disk was once formatted as %q, and something else was written to it since (byte %d is not zero): it is not formatted", found.record.Name, found.firstByte)
 }
 
 // decideExisting is for a disk with a well-formed header.
@@ -99,14 +115,11 @@ func decideExisting(disk *config.Disk, key *config.Key, found *content) (Action,
 
 // decideWithout is for a disk without a header that can be read.
 func decideWithout(disk *config.Disk, found *content) (Action, string, error) {
-	var refusal *fault.Error
 	ours := found.record != nil
 	lost := ours || errors.Is(found.headerErr, luks.ErrDamaged)
 	switch {
-	case errors.As(found.headerErr, &refusal):
-		return 0, "", found.headerErr
-	case !errors.Is(found.headerErr, luks.ErrNone) && !errors.Is(found.headerErr, luks.ErrDamaged):
-		return 0, "", fault.Wrap(found.headerErr, "check the disk and its connection. "+dataUntouched, "the disk cannot be read")
+	case found.foreign:
+		return 0, "", refuseForeign(found)
 	case ours && disk.Format == config.FormatOnFail:
 		return ActionFormat, fmt.Sprintf("the recipe says to format on failure, and %v", found.headerErr), nil
 	case lost:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,12 +128,18 @@ func decideOn(t testing.TB, device *memory, disk *config.Disk, key *config.Key) 
 // one that reached the disk, the next boot formats again, or opens a disk whose header, keyslots and file
 // system are whole; and it does not refuse.
 func TestFormattingThatIsCutOffAtAnySector(t *testing.T) {
-	for _, before := range []string{"empty", "ours, older"} {
+	for _, before := range []string{"empty", "cut off before", "ours, older"} {
 		t.Run(before, func(t *testing.T) {
 			device := newMemory(testBytes)
 			disk := testDisk(config.FormatOnInitialize)
 			if before != "empty" {
 				formatInto(t, device, uuidA, goodToken)
+			}
+			if before == "cut off before" {
+				copy(device.data, make([]byte, 2*headerBytes))
+				copy(device.data[journalSecond:], (&Record{Stage: StageCommitting, Sequence: 4, UUID: uuidA, Name: "data"}).encode())
+			}
+			if before == "ours, older" {
 				disk.Format = config.FormatOnFail
 			}
 			start := bytes.Clone(device.data)
@@ -183,12 +190,23 @@ func TestDecide(t *testing.T) {
 	put := func(offset int64, text string) func(*memory) {
 		return func(m *memory) { copy(m.data[offset:], text) }
 	}
-	unfinished := func(uuid, name string) func(*memory) {
+	journal := func(stage Stage, uuid, name string) func(*memory) {
 		return func(m *memory) {
-			if err := writeJournal(m, StageFormatting, uuid, name); err != nil {
+			if err := writeJournal(m, stage, uuid, name); err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+	clearing, formatting, committing := journal(StageClearing, uuidB, "data"), journal(StageFormatting, uuidB, "data"), journal(StageCommitting, uuidB, "data")
+	slots := put(2*headerBytes, strings.Repeat("noise", 9000))
+	ext4 := put(superblockPlace+superblockMagic, "\x53\xef")
+	secondCopy := func(m *memory) {
+		formatInto(t, m, uuidB, goodToken)
+		clear(m.data[:headerBytes])
+	}
+	torn := func(m *memory) { // the first copy got there in part
+		formatInto(t, m, uuidB, goodToken)
+		clear(m.data[2*sectorBytes : 2*headerBytes])
 	}
 	noHeader := then(put(0, strings.Repeat("\x00", 4096)), put(headerBytes, strings.Repeat("\x00", 4096)))
 	damaged := then(put(5000, "\xff\xff"), put(headerBytes+5000, "\xff\xff"))
@@ -229,19 +247,43 @@ func TestDecide(t *testing.T) {
 		{"hostile header", then(ready(goodToken), hostile), onFail, sealedKey, 0, "null cipher"},
 		{"hostile header", then(ready(goodToken), hostile), never, sealedKey, 0, "null cipher"},
 		{"hostile header, no journal", hostile, onFail, sealedKey, 0, "null cipher"},
-		{"header is gone", then(ready(goodToken), noHeader), initialize, sealedKey, 0, "was formatted before"},
+		{"header is gone", then(ready(goodToken), noHeader), initialize, sealedKey, 0, "was encrypted before"},
 		{"header is gone", then(ready(goodToken), noHeader), onFail, sealedKey, ActionFormat, "format on failure"},
-		{"header is gone", then(ready(goodToken), noHeader), never, sealedKey, 0, "was formatted before"},
+		{"header is gone", then(ready(goodToken), noHeader), never, sealedKey, 0, "was encrypted before"},
 		{"header is damaged", then(ready(goodToken), damaged), initialize, sealedKey, 0, "both copies"},
 		{"header is damaged", then(ready(goodToken), damaged), onFail, sealedKey, ActionFormat, "both copies"},
-		{"header is damaged, no journal", then(ready(goodToken), noJournal, damaged), onFail, sealedKey, ActionFormat, "both copies"},
-		{"cut off before the header", unfinished(uuidA, "data"), initialize, sealedKey, ActionFormat, "stopped while formatting"},
-		{"cut off before the header", unfinished(uuidA, "data"), never, sealedKey, 0, "formatting of the disk was cut off"},
-		{"cut off after the header", then(ready(goodToken), unfinished(uuidA, "data")), initialize, sealedKey, ActionFinish, ""},
-		{"cut off after the header", then(ready(goodToken), unfinished(uuidA, "data")), never, sealedKey, ActionFinish, ""},
-		{"cut off over an older disk", then(ready(goodToken), unfinished(uuidB, "data")), initialize, sealedKey, ActionFormat, "stopped while formatting"},
-		{"another disk of ours", then(ready(goodToken), unfinished(uuidB, "logs")), initialize, sealedKey, 0, `as the disk "logs"`},
-		{"another disk of ours", then(ready(goodToken), unfinished(uuidB, "logs")), always, sealedKey, 0, `as the disk "logs"`},
+		{"header is damaged, no journal", then(ready(goodToken), noJournal, damaged), onFail, sealedKey, 0, "both copies"},
+		{"header is damaged, no journal", then(ready(goodToken), noJournal, damaged), initialize, sealedKey, 0, "both copies"},
+		{"ext4 over ours", then(ready(goodToken), noHeader, ext4), onFail, sealedKey, 0, "something else was written to it since (byte 1080"},
+		{"ext4 over ours", then(ready(goodToken), noHeader, ext4), initialize, sealedKey, 0, "something else was written"},
+		{"partitions over ours", then(ready(goodToken), noHeader, put(510, "\x55\xaaEFI PART")), onFail, sealedKey, 0, "something else was written"},
+		{"cut off while clearing ours", then(ready(goodToken), clearing), onFail, sealedKey, ActionFormat, "stopped while formatting"},
+		{"cut off while clearing ours", then(ready(goodToken), clearing), initialize, sealedKey, 0, "something else was written"},
+		{"cut off while clearing ours", then(ready(goodToken), clearing), always, sealedKey, ActionFormat, "on each boot"},
+		{"cut off while clearing parts", then(slots, clearing), initialize, sealedKey, ActionFormat, "stopped while formatting"},
+		{"cut off while clearing, ext4 since", then(clearing, ext4), initialize, sealedKey, 0, "something else was written"},
+		{"cut off while clearing, ext4 since", then(clearing, ext4), onFail, sealedKey, 0, "something else was written"},
+		{"cut off while clearing, hostile header", then(ready(goodToken), hostile, clearing), onFail, sealedKey, 0, "null cipher"},
+		{"cut off before the header", formatting, initialize, sealedKey, ActionFormat, "stopped while formatting"},
+		{"cut off before the header", formatting, onFail, sealedKey, ActionFormat, "stopped while formatting"},
+		{"cut off before the header", formatting, never, sealedKey, 0, "formatting of the disk was cut off"},
+		{"cut off before the header, data", then(formatting, put(dataOffset+4096, "noise")), initialize, sealedKey, ActionFormat, "stopped while formatting"},
+		{"cut off before the header, ext4 since", then(formatting, ext4), initialize, sealedKey, 0, "something else was written to it since (byte 1080"},
+		{"cut off before the header, ext4 since", then(formatting, ext4), onFail, sealedKey, 0, "something else was written"},
+		{"cut off before the header, ext4 since", then(formatting, ext4), never, sealedKey, 0, "something else was written"},
+		{"cut off before the header, ext4 since", then(formatting, ext4), always, sealedKey, ActionFormat, "on each boot"},
+		{"cut off before the header, btrfs since", then(formatting, put(0x10040, "_BHRfS_M")), initialize, sealedKey, 0, "something else was written"},
+		{"cut off before the header, LUKS2 since", then(ready(nil), formatting), initialize, pipeKey, 0, "something else was written"},
+		{"cut off before the header, LUKS2 since", then(ready(nil), formatting), onFail, pipeKey, 0, "something else was written"},
+		{"cut off in the keyslots", then(slots, committing), initialize, sealedKey, ActionFormat, "stopped while formatting"},
+		{"cut off in the first copy of the header", then(torn, committing), initialize, sealedKey, ActionFormat, "stopped while formatting"},
+		{"cut off between the copies of the header", then(secondCopy, committing), initialize, sealedKey, ActionFinish, ""},
+		{"cut off in the keyslots, ext4 since", then(slots, committing, ext4), initialize, sealedKey, 0, "something else was written"},
+		{"cut off in the keyslots, LUKS2 since", then(ready(nil), committing), onFail, pipeKey, 0, "something else was written"},
+		{"cut off after the header", then(ready(goodToken), journal(StageCommitting, uuidA, "data")), initialize, sealedKey, ActionFinish, ""},
+		{"cut off after the header", then(ready(goodToken), journal(StageCommitting, uuidA, "data")), never, sealedKey, ActionFinish, ""},
+		{"another disk of ours", then(ready(goodToken), journal(StageFormatting, uuidB, "logs")), initialize, sealedKey, 0, `as the disk "logs"`},
+		{"another disk of ours", then(ready(goodToken), journal(StageFormatting, uuidB, "logs")), always, sealedKey, 0, `as the disk "logs"`},
 		{"foreign, at the start", put(1080, "\x53\xef"), initialize, sealedKey, 0, "byte 1080 is not zero"},
 		{"foreign, at the start", put(1080, "\x53\xef"), onFail, sealedKey, 0, "byte 1080 is not zero"},
 		{"foreign, at the start", put(1080, "\x53\xef"), never, sealedKey, 0, "byte 1080 is not zero"},
@@ -264,6 +306,62 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestAMovedTokenNamesTheKeyslotOfItsNewHeader is for a disk that is formatted anew with the sealed key that its old header
+// had, for whatever keyslot.
+func TestAMovedTokenNamesTheKeyslotOfItsNewHeader(t *testing.T) {
+	for _, slot := range []string{"0", "1", "7"} {
+		device, token := newMemory(testBytes), *goodToken
+		token.Keyslots = []string{slot}
+		formatInto(t, device, uuidA, &token)
+		header, err := luks.Read(device)
+		if err != nil || !slices.Equal(header.Token().Keyslots, []string{"0"}) || !header.Token().Equal(goodToken) {
+			t.Errorf("keyslot %s: %+v, %v", slot, header, err)
+		}
+		if token.Keyslots[0] != slot {
+			t.Error("the token of the plan was changed")
+		}
+	}
+}
+
+func TestWhichDisksAreOurs(t *testing.T) {
+	ready := func(m *memory) { formatInto(t, m, uuidA, goodToken) }
+	wiped := func(m *memory) { clear(m.data[:2*headerBytes]) }
+	ext4 := func(m *memory) { copy(m.data[superblockPlace+superblockMagic:], "\x53\xef") }
+	begun := func(m *memory) {
+		if err := writeJournal(m, StageFormatting, uuidA, "data"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cases := []struct {
+		name, disk string
+		steps      []func(*memory)
+		ours       bool
+		empty      bool
+	}{
+		{"empty", "data", nil, false, true},
+		{"formatted", "data", []func(*memory){ready}, true, false},
+		{"another one", "logs", []func(*memory){ready}, false, false},
+		{"without its header", "data", []func(*memory){ready, wiped}, true, false},
+		{"with ext4 over its header", "data", []func(*memory){ready, wiped, ext4}, false, false},
+		{"cut off", "data", []func(*memory){begun}, true, false},
+		{"cut off, with ext4 since", "data", []func(*memory){begun, ext4}, false, false},
+	}
+	for _, c := range cases {
+		device := newMemory(testBytes)
+		for _, step := range c.steps {
+			step(device)
+		}
+		found, err := look(device, testBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := candidateOf("/dev/vdb", c.disk, found)
+		if want := (candidate{path: "/dev/vdb", size: testBytes, ours: c.ours, empty: c.empty}); got != want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, want)
+		}
+	}
+}
+
 func TestASmallDeviceIsRefused(t *testing.T) {
 	_, _, err := decide(testDisk(config.FormatAlways), pipeKey, &content{size: minDeviceBytes - 1, firstByte: -1})
 	if err == nil || !strings.Contains(err.Error(), "are needed") {
@@ -272,10 +370,12 @@ func TestASmallDeviceIsRefused(t *testing.T) {
 }
 
 func TestUnreadableDevicesAreNotFormatted(t *testing.T) {
-	found := &content{size: testBytes, firstByte: -1, headerErr: errors.New("input/output error")}
-	for _, format := range []string{config.FormatOnInitialize, config.FormatOnFail, config.FormatNever} {
-		if action, _, err := decide(testDisk(format), pipeKey, found); err == nil {
-			t.Errorf("%s: action %d", format, action)
+	for _, record := range []*Record{nil, {Stage: StageReady, Name: "data"}, {Stage: StageFormatting, Name: "data"}, {Stage: StageClearing, Name: "data"}} {
+		found := &content{size: testBytes, firstByte: -1, record: record, headerErr: errors.New("input/output error")}
+		for _, format := range []string{config.FormatOnInitialize, config.FormatOnFail, config.FormatNever} {
+			if action, _, err := decide(testDisk(format), pipeKey, found); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+				t.Errorf("%s, %v: action %d, %v", format, record, action, err)
+			}
 		}
 	}
 }
@@ -285,7 +385,7 @@ func TestJournal(t *testing.T) {
 	if record, err := readJournal(device); record != nil || err != nil {
 		t.Fatalf("got %v %v", record, err)
 	}
-	for index, stage := range []Stage{StageFormatting, StageReady, StageFormatting, StageReady} {
+	for index, stage := range []Stage{StageFormatting, StageReady, StageClearing, StageCommitting} {
 		if err := writeJournal(device, stage, uuidA, "data"); err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +397,7 @@ func TestJournal(t *testing.T) {
 	}
 	for offset := int64(journalSecond); offset < journalSecond+sectorBytes; offset++ { // any byte of the latest is changed: the one before counts
 		device.data[offset] ^= 1
-		if record, err := readJournal(device); err != nil || record.Sequence != 3 || record.Stage != StageFormatting {
+		if record, err := readJournal(device); err != nil || record.Sequence != 3 || record.Stage != StageClearing {
 			t.Fatalf("byte %d: got %v %v", offset, record, err)
 		}
 		device.data[offset] ^= 1
@@ -473,7 +573,11 @@ func (s sparse) ReadAt(into []byte, offset int64) (int, error) {
 // FuzzLook holds that whatever a host writes to a disk, reading it neither fails nor takes long.
 func FuzzLook(f *testing.F) {
 	f.Add([]byte("TDXGUEST"), []byte("LUKS\xba\xbe\x00\x02"))
-	f.Add((&Record{Stage: StageReady, Sequence: 2, UUID: uuidA, Name: "data"}).encode(), []byte{})
+	for stage := StageFormatting; stage <= StageCommitting; stage++ {
+		f.Add((&Record{Stage: stage, Sequence: 2, UUID: uuidA, Name: "data"}).encode(), []byte{})
+		f.Add((&Record{Stage: stage, Sequence: 2, UUID: uuidA, Name: "data"}).encode(), append(make([]byte, superblockPlace+superblockMagic), 0x53, 0xef))
+		f.Add((&Record{Stage: stage, Sequence: 2, UUID: uuidA, Name: "data"}).encode(), []byte("LUKS\xba\xbe\x00\x02"))
+	}
 	f.Fuzz(func(t *testing.T, record, head []byte) {
 		device := sparse{size: testBytes, head: head[:min(len(head), 64<<10)], record: record[:min(len(record), sectorBytes)]}
 		found, err := look(device, device.size)
@@ -485,8 +589,17 @@ func FuzzLook(f *testing.F) {
 			if (action == 0) != (err != nil) {
 				t.Errorf("action %d and %v", action, err)
 			}
-			if action == ActionFormat && format == config.FormatOnInitialize && found.firstByte >= 0 && found.record == nil {
-				t.Error("formats what is not empty and not ours")
+			if action != ActionFormat {
+				continue
+			}
+			if found.firstByte >= 0 && found.record == nil {
+				t.Errorf("%s: formats what is not empty and not ours", format)
+			}
+			if found.record != nil && found.record.Stage == StageFormatting && found.firstByte < journalFirst && found.header == nil {
+				t.Errorf("%s: formats what was not there when formatting was cut off", format)
+			}
+			if !isPartOfHeader(append(bytes.Clone(device.head), make([]byte, sampleBytes)...)[:sampleBytes]) {
+				t.Errorf("%s: formats a disk that begins with something else", format)
 			}
 		}
 	})

@@ -116,7 +116,7 @@ func run(ctx context.Context, stdin []byte, tool string, arguments ...string) er
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
 		text := strings.ReplaceAll(strings.TrimSpace(string(said.tail)), "\n", "; ")
-		return &toolError{tool: tool, status: exit.ExitCode(), said: text, ioTrouble: said.ioTrouble}
+		return &toolError{tool: tool, status: exit.ExitCode(), said: text[max(0, len(text)-outputLimit):], ioTrouble: said.ioTrouble}
 	}
 	return errors.Join(err, ctx.Err())
 }
