@@ -28,15 +28,15 @@ func runDisk(ctx context.Context, conf *config.Config, log *slog.Logger) error {
 	return disk.NewSystem(log).Run(ctx, conf)
 }
 
-// runInit runs the steps that the configuration lists, and stops at the first that fails: what comes behind
-// relies on it.
+// runInit does at once what the boot steps of an image do one after the other: keys, and then the disks that they open. Secrets
+// and quotes are services, which the service manager starts.
 func runInit(ctx context.Context, conf *config.Config, log *slog.Logger) error {
-	steps := map[string]runner{"key": runKey, "disk": runDisk, "secrets": runSecrets}
-	for _, name := range conf.Init {
-		if err := steps[name](ctx, conf, logging.For(log, name)); err != nil {
-			return fault.Wrap(err, "", "step %q", name)
-		}
+	if len(conf.Keys)+len(conf.Disks) == 0 {
+		return fault.Refuse("leave `tdx-guest init` out, or give the recipe a KeyGeneration and a DiskEncryption",
+			"the configuration has neither keys nor disks, so there is nothing to do")
 	}
-	log.Info("all steps are done", "steps", len(conf.Init))
-	return nil
+	if err := runKey(ctx, conf, logging.For(log, "key")); err != nil {
+		return err
+	}
+	return runDisk(ctx, conf, logging.For(log, "disk"))
 }

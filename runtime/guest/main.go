@@ -41,7 +41,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"check", "read the configuration and say whether it is right", runCheck, nil},
-		{"init", "run the steps that the configuration lists", runInit, nil},
+		{"init", "make or get back all keys, and then open all disks: key and disk in one", runInit, nil},
 		{"key", "make keys, or get them back", runKey, nil},
 		{"disk", "open, check and mount encrypted disks", runDisk, nil},
 		{"secrets", "take the secrets that the machine waits for", runSecrets, nil},

@@ -32,7 +32,7 @@ func TestStatusAndWords(t *testing.T) {
 	t.Setenv("JOURNAL_STREAM", "")
 	dir := t.TempDir()
 	wrong := filepath.Join(dir, "wrong.json")
-	if err := os.WriteFile(wrong, []byte(`{"version":1,"init":["rm"]}`+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(wrong, []byte(`{"version":1,"init":["key"]}`+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	empty := filepath.Join(dir, "empty.json")
@@ -51,9 +51,10 @@ func TestStatusAndWords(t *testing.T) {
 		{"option", []string{"check", "-force"}, exitUsage, "flag provided but not defined: -force"},
 		{"sample", []string{"check", "-config", "testdata/tpm-disk.json"}, exitDone, "check: the configuration is right keys=1 disks=1"},
 		{"no file", []string{"check", "-config", filepath.Join(dir, "none")}, exitRefused, "check: REFUSED: cannot read the configuration"},
-		{"wrong", []string{"init", "-config", wrong}, exitRefused, `is not one of key, disk, secrets`},
+		{"wrong", []string{"init", "-config", wrong}, exitRefused, `unknown field "init"`},
 		{"what to do", []string{"init", "-config", wrong}, exitRefused, "init: what to do: the compiler writes this file"},
-		{"no steps", []string{"init", "-config", empty}, exitDone, "all steps are done steps=0"},
+		{"nothing to do", []string{"init", "-config", empty}, exitRefused, "neither keys nor disks, so there is nothing to do"},
+		{"no keys", []string{"init", "-config", "testdata/secrets-env.json"}, exitRefused, "init: what to do: leave `tdx-guest init` out"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -33,8 +33,6 @@ type Config struct {
 	Version int `json:"version"`
 	// TestImage marks an image that is made for tests; without it, nothing that only pretends is allowed.
 	TestImage bool `json:"test_image,omitempty"`
-	// Init lists the subcommands that `tdx-guest init` runs, in order.
-	Init []string `json:"init,omitempty"`
 	// Keys are made or recovered by `tdx-guest key`.
 	Keys []Key `json:"keys,omitempty"`
 	// Disks are opened and mounted by `tdx-guest disk`.
@@ -102,7 +100,6 @@ func (c *Config) check() error {
 		return fmt.Errorf("version is %d, and this program reads version %d", c.Version, Version)
 	}
 	var errs []error
-	errs = append(errs, c.checkInit()...)
 	names := map[string]bool{}
 	for index := range c.Keys {
 		key := &c.Keys[index]
@@ -122,16 +119,6 @@ func (c *Config) check() error {
 		errs = append(errs, within("quote", c.Quote.check(c.TestImage)))
 	}
 	return errors.Join(errs...)
-}
-
-func (c *Config) checkInit() []error {
-	var errs []error
-	seen := map[string]bool{}
-	for index, step := range c.Init {
-		where := fmt.Sprintf("init[%d]", index)
-		errs = append(errs, within(where, oneOf("step", step, "key", "disk", "secrets"), unique(seen, step)))
-	}
-	return errs
 }
 
 // checkDisksOf refuses a sealed key without a header to lie in.

@@ -143,7 +143,6 @@ func (s *Source) fromTPM(ctx context.Context, disks []*config.Disk, key *config.
 	if err != nil || found.fresh == "" {
 		return made, err
 	}
-	token.Keyslots = []string{"0"}
 	if err := s.Disks.PutSealed(key.Name, token); err != nil {
 		made.Close()
 		return nil, err
@@ -151,14 +150,7 @@ func (s *Source) fromTPM(ctx context.Context, disks []*config.Disk, key *config.
 	return made, nil
 }
 
-// firmwarePCRs are the registers that firmware extends before it hands over (TCG PC Client Platform Firmware Profile,
-// section 3.3.4); whatever runs can extend the others.
-const firmwarePCRs = 8
-
 func (s *Source) makeSealed(device *tpm.Device, key *config.Key) (*secret.Buffer, error) {
-	if key.TPM.PCRs[0] >= firmwarePCRs { // they ascend
-		s.Log.Warn("no register of firmware is among the PCRs: another system on this TPM can bring them to the same values", "key", key.Name)
-	}
 	made, err := secret.Random(key.SizeBytes)
 	if err != nil {
 		return nil, err
@@ -166,7 +158,7 @@ func (s *Source) makeSealed(device *tpm.Device, key *config.Key) (*secret.Buffer
 	sealed, err := device.Seal(key.TPM, made, label(key))
 	if err == nil {
 		err = s.Disks.PutSealed(key.Name, &luks.Token{
-			Type: luks.TokenType, Keyslots: []string{"0"},
+			Type:   luks.TokenType,
 			Public: sealed.Public, Private: sealed.Private, Ticket: sealed.Ticket, Values: sealed.Values,
 		})
 	}

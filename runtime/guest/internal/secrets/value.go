@@ -154,7 +154,7 @@ func (r *rule) checked(value Value) (Value, []Fault) {
 	}
 	for index := range r.Targets {
 		if r.Targets[index].Type == config.TargetEnv && !fitsVariable(value) {
-			faults = append(faults, r.fault("environment", "holds a control character, which a variable cannot"))
+			faults = append(faults, r.fault("environment", "holds a control character or a code point that is no character, which a variable cannot"))
 			break
 		}
 	}
@@ -197,11 +197,18 @@ func isPEM(text string) bool {
 }
 
 // fitsVariable says whether a variable of the environment can hold the value: systemd takes UTF-8 without
-// control characters other than line feed and tab (env_value_is_valid and its parser of environment files).
+// control characters other than line feed and tab (env_value_is_valid and its parser of environment files), and without the code
+// points that are no characters (unichar_is_valid). What it does not take it writes to the journal, value and all.
 func fitsVariable(value Value) bool {
 	return utf8.Valid(value) && !bytes.ContainsFunc(value, func(char rune) bool {
-		return char < ' ' && char != '\n' && char != '\t' || char == 0x7f
+		return char < ' ' && char != '\n' && char != '\t' || char == 0x7f || isNoncharacter(char)
 	})
+}
+
+// isNoncharacter says whether a code point is one of the 66 that Unicode will never make a character (The Unicode Standard,
+// section 23.7): U+FDD0 to U+FDEF, and the last two of each plane.
+func isNoncharacter(char rune) bool {
+	return char >= 0xFDD0 && char <= 0xFDEF || char&0xFFFE == 0xFFFE
 }
 
 // jsonType names the type of a JSON value by its first character.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 
 	"tdxvm/guest/internal/config"
 )
@@ -49,6 +50,11 @@ func TestValues(t *testing.T) {
 		{"not in the enum", config.SecretSchema{Kind: "string", Enum: []string{"a", "b"}}, variable, `"c"`, "", "enum"},
 		{"all that is wrong", config.SecretSchema{Kind: "string", MinLength: 5, Pattern: "x", Enum: []string{"a"}}, variable, `"\u0007"`, "", "min_length pattern enum environment"},
 		{"control character for a file", config.SecretSchema{Kind: "string"}, config.SecretTarget{Type: "file"}, `"\u0007\u0000"`, "\a\x00", ""},
+		{"noncharacter", config.SecretSchema{Kind: "string"}, variable, `"a\ufdd0"`, "", "environment"},
+		{"noncharacter of a plane", config.SecretSchema{Kind: "string"}, variable, `"\ud83f\udffe"`, "", "environment"},
+		{"noncharacter in JSON", config.SecretSchema{Kind: "json"}, variable, quoted("\uffff"), "", "environment"},
+		{"noncharacter for a file", config.SecretSchema{Kind: "string"}, config.SecretTarget{Type: "file"}, `"\ufdef"`, "\ufdef", ""},
+		{"byte order mark", config.SecretSchema{Kind: "string"}, variable, `"\ufeff"`, "\ufeff", ""},
 		{"integer", config.SecretSchema{Kind: "int"}, variable, `-12`, "-12", ""},
 		{"zero", config.SecretSchema{Kind: "int"}, variable, `0`, "0", ""},
 		{"minus zero", config.SecretSchema{Kind: "int"}, variable, `-0`, "", "kind"},
@@ -88,6 +94,29 @@ func TestValues(t *testing.T) {
 				t.Errorf("delivered %q, want %q", []byte(value), c.want)
 			}
 		})
+	}
+}
+
+// TestCodePointsOfVariables holds the refused code points against what systemd takes.
+func TestCodePointsOfVariables(t *testing.T) {
+	refused := func(char rune) bool {
+		plane, low := char>>16, char&0xFFFF
+		return plane <= 16 && low >= 0xFFFE || char >= 0xFDD0 && char < 0xFDF0 || char < ' ' && char != '\t' && char != '\n' || char == 0x7f
+	}
+	count := 0
+	for char := rune(0); char <= unicode.MaxRune; char++ {
+		if char >= 0xD800 && char < 0xE000 { // halves of surrogate pairs, which the body cannot hold
+			continue
+		}
+		if got := fitsVariable(Value("a" + string(char) + "b")); got == refused(char) {
+			t.Fatalf("U+%04X: taken: %v", char, got)
+		}
+		if refused(char) {
+			count++
+		}
+	}
+	if want := 66 + 31; count != want {
+		t.Errorf("%d code points are refused, want %d", count, want)
 	}
 }
 

@@ -12,7 +12,6 @@ package tpm
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -125,17 +124,4 @@ func (d *Device) flush(handle tpm2.TPMHandle) {
 // first parameter encrypted in the given direction.
 func (p *primary) session() tpm2.Session {
 	return tpm2.HMAC(tpm2.TPMAlgSHA256, 16, tpm2.Salted(p.handle, p.public), tpm2.AESEncryption(128, tpm2.EncryptInOut))
-}
-
-// CheckExpected refuses where a register has another value than was predicted.
-func CheckExpected(policy *config.TPM, values [][]byte) error {
-	for index, pcr := range policy.PCRs {
-		for _, expected := range policy.Expected {
-			if expected.PCR == pcr && expected.Digest != hex.EncodeToString(values[index]) {
-				return fault.Refuse("the firmware is not the one that was predicted: compare with `tdxc measure`, and start the machine with the right one",
-					"PCR %d is %x, and %s was predicted: no key is sealed to it", pcr, values[index], expected.Digest)
-			}
-		}
-	}
-	return nil
 }

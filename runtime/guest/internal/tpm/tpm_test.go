@@ -204,18 +204,6 @@ func TestAKeyOfAnotherSystemIsRefused(t *testing.T) {
 	refused(t, err, "was not made by this image on this TPM")
 }
 
-func TestPredictedRegisters(t *testing.T) {
-	machine := tpmtest.New(t)
-	device, _ := boot(t, machine, "image 1")
-	expected := &config.TPM{Bank: "sha256", PCRs: []int{4, 7}, Expected: []config.PCRValue{{PCR: 7, Digest: strings.Repeat("00", 32)}}}
-	if _, err := device.Seal(expected, key(t, keyText), label); err != nil {
-		t.Error(err)
-	}
-	expected.Expected[0].PCR = 4
-	_, err := device.Seal(expected, key(t, keyText), label)
-	refused(t, err, "no key is sealed to it")
-}
-
 func TestNoHandlesAreLeftBehind(t *testing.T) {
 	machine := tpmtest.New(t)
 	device, _ := boot(t, machine, "image 1")
