@@ -11,18 +11,20 @@ drivers/firmware/efi/libstub/efi-stub-helper.c (``LOADED_IMAGE::LoadOptions`` an
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 
 from tdxc import records
 from tdxc.ir import ResolvedImage
 
+from tdxc_emitters.measurement.kernels import kernel_series
 from tdxc_emitters.mkosi.partitions import command_line
 
 Row = dict[str, object]
 
 _UKI_PENDING = "the UKI, which a bake makes"
 _ROOT_HASH_PENDING = "the root hash, with which a bake begins the command line"
+
+_SERIES_PENDING = "the kernel, which a bake installs: before Linux 6.9 it measures nothing into a TD's registers"
 
 _FIRST_IN_RTMR = (6, 9)
 """The first Linux whose EFI stub uses the confidential-computing protocol (efi-stub-helper.c)."""
@@ -65,14 +67,14 @@ def event_rows(image: ResolvedImage, registers: tuple[str, ...]) -> Iterator[Row
                 yield from _pending(register, "EV_IPL", "sections of the UKI", "a systemd-stub whose rules are known")
         elif register == "pcr11" or (register == "rtmr2" and rules.in_rtmr):
             yield from _section_rows(image, register, rules)
-        if register == "pcr9" or (register == "rtmr2" and _measures_in_rtmr(image.kernel.version)):
+        if register == "pcr9":
             yield from _kernel_rows(image, register)
-
-
-def _measures_in_rtmr(kernel_version: str) -> bool:
-    """Whether the kernel measures into a TD's registers: since Linux 6.9. A packaged one's version is not known yet."""
-    numbers = tuple(int(number) for number in re.findall(r"[0-9]+", kernel_version)[:2])
-    return not numbers or numbers >= _FIRST_IN_RTMR
+        elif register == "rtmr2":
+            series = kernel_series(image)
+            if series is None:
+                yield from _pending(register, "EV_EVENT_TAG", "the kernel's EFI stub may measure", _SERIES_PENDING)
+            elif series >= _FIRST_IN_RTMR:
+                yield from _kernel_rows(image, register)
 
 
 def _section_rows(image: ResolvedImage, register: str, rules: StubRules) -> Iterator[Row]:

@@ -77,6 +77,50 @@ def test_the_kernels_version_decides_whether_it_measures_into_a_td(version: str,
     assert any(row["register"] == "rtmr2" and row["type"] == "EV_EVENT_TAG" for row in rows) is measures
 
 
+def packaged_kernel(package: str) -> dict[str, Any]:
+    return {"kernel": attrs.evolve(resolved_image().kernel, package=package)}
+
+
+@pytest.mark.parametrize(
+    ("reference", "package", "measures"),
+    [
+        ("debian/trixie", "linux-image-cloud-amd64", True),
+        ("debian/trixie", "linux-image-amd64/trixie-backports", True),
+        ("debian/bookworm", "linux-image-cloud-amd64/bookworm-backports", True),
+        ("debian/bookworm", "linux-image-rt-amd64", False),
+        ("ubuntu/noble", "linux-image-generic", False),
+        ("ubuntu/noble", "linux-image-virtual/noble-updates", False),
+        ("ubuntu/noble", "linux-image-gcp-lts-24.04", False),
+        ("ubuntu/noble", "linux-image-6.8.0-31-generic", False),
+        ("ubuntu/noble", "linux-image-unsigned-6.11.0-26-generic", True),
+        ("ubuntu/noble", "linux-image-generic-hwe-24.04=6.8.0-45.45", False),
+        ("ubuntu/noble", "linux-image-generic-hwe-24.04=6.14.0-27.27~24.04.1", True),
+        ("ubuntu/noble", "linux-image-generic-hwe-24.04", None),
+        ("ubuntu/noble", "linux-image-azure", None),
+        ("ubuntu/noble", "linux-image-intel", None),
+        ("alpine/3.20", "linux-virt", False),
+    ],
+)
+def test_a_package_tells_whether_its_kernel_measures_into_a_td(
+    reference: str, package: str, measures: bool | None
+) -> None:
+    """None: only the bake knows which series it is, and then no event's digest is told."""
+    mirror = "https://example.org/alpine" if reference.startswith("alpine") else ""
+    rows = data(reference=reference, mirror=mirror, **packaged_kernel(package))["events"]
+    found = [row for row in rows if row["register"] == "rtmr2" and row["type"] == "EV_EVENT_TAG"]
+    assert bool(found) is (measures is not False)
+    if measures is None:
+        assert [row["digest"] for row in found] == [None]
+        assert "before Linux 6.9" in str(found[0]["pending"])
+    assert [row for row in rows if row["register"] == "pcr9"]
+
+
+def test_neither_stub_nor_kernel_of_noble_measures_into_a_td() -> None:
+    manifest = parsed(reference="ubuntu/noble", **packaged_kernel("linux-image-generic"))
+    assert manifest.state(RTMR2) == (State.PREDICTED, "")
+    assert data(reference="ubuntu/noble", **packaged_kernel("linux-image-generic"))["rtmr2"] == "00" * 48
+
+
 def test_registers_without_pending_events_have_a_value() -> None:
     manifest = parsed()
     assert manifest.state(RTMR3) == (State.PREDICTED, "")
@@ -94,7 +138,7 @@ def test_azure_refuses_rtmrs_with_the_reason() -> None:
 
 
 def test_old_stub_leaves_no_section_events_in_a_td() -> None:
-    rows = data(reference="debian/bookworm")["events"]
+    rows = data(reference="debian/bookworm", **packaged_kernel("linux-image-amd64/bookworm-backports"))["events"]
     assert {row["type"] for row in rows if row["register"] == "rtmr2"} == {"EV_EVENT_TAG"}
     assert ".uname" not in {row["origin"].get("section") for row in rows}
 
