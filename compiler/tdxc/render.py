@@ -6,6 +6,8 @@ Plain form, with the source line and a caret where the file is at hand::
         4 | img.file("etc/motd", content="hi")
           | ^
       fix: write '/etc/motd'
+
+A line on which a secret was found where it must not be (E_SECRET) is never shown, as it may hold the secret itself.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tdxc.diagnostics import Diagnostic, SourceSpan
+from tdxc.diagnostics import Code, Diagnostic, SourceSpan
 
 Sources = Callable[[str], str | None]
 """Gives the text of a recipe file by its name in spans, or None where it cannot be had."""
@@ -25,7 +27,13 @@ def no_sources(_file: str) -> None:
 
 def render_diagnostics(diagnostics: Iterable[Diagnostic], sources: Sources = no_sources) -> str:
     """All diagnostics as plain text, one blank line between two, with a final newline (empty for none)."""
-    return "\n".join("\n".join(_lines(diagnostic, sources)) + "\n" for diagnostic in diagnostics)
+    found = list(diagnostics)
+    hidden = {(each.span.file, each.span.line) for each in found if each.code is Code.E_SECRET}
+
+    def shown(span: SourceSpan) -> list[str]:
+        return [] if (span.file, span.line) in hidden else list(_excerpt(span, sources))
+
+    return "\n".join("\n".join(_lines(diagnostic, shown)) + "\n" for diagnostic in found)
 
 
 def diagnostic_data(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -44,14 +52,14 @@ def _span_data(span: SourceSpan) -> dict[str, Any]:
     return {"file": span.file or None, "line": span.line or None, "column": span.column or None}
 
 
-def _lines(diagnostic: Diagnostic, sources: Sources) -> Iterator[str]:
+def _lines(diagnostic: Diagnostic, excerpt: Callable[[SourceSpan], list[str]]) -> Iterator[str]:
     place = f"{diagnostic.span}: " if str(diagnostic.span) else ""
     yield f"{place}{diagnostic.severity.value}[{diagnostic.code.value}]: {diagnostic.message}"
-    yield from _excerpt(diagnostic.span, sources)
+    yield from excerpt(diagnostic.span)
     for note in diagnostic.notes:
         start = f"  note: {note.span}: " if str(note.span) else "  note: "
         yield start + note.message.replace("\n", "\n" + " " * len(start))
-        yield from _excerpt(note.span, sources)
+        yield from excerpt(note.span)
     if diagnostic.fix:
         yield f"  fix: {diagnostic.fix}"
 

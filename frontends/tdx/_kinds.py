@@ -34,13 +34,17 @@ class Problem:
 
 @records.frozen(kw_only=True)
 class Constraint:
-    """A narrowing of a type: ``check`` gives a problem or None; ``pattern`` is an ECMA 262 regular expression."""
+    """A narrowing of a type: ``check`` gives a problem or None; ``pattern`` is an ECMA 262 regular expression.
+
+    What is wrong with a value ``hidden`` is told without the value, which may be a password.
+    """
 
     check: Callable[[Any], Problem | None]
     noun: str
     pattern: str = ""
     minimum: int | None = None
     maximum: int | None = None
+    hidden: bool = False
 
 
 @records.frozen
@@ -194,6 +198,8 @@ class Constrained:
         found = list(self.kind.problems(value))
         if not found and (problem := self.constraint.check(value)):
             found.append(problem)
+        if self.constraint.hidden and any(problem.code is not Code.E_SECRET for problem in found):
+            found = [Problem(Code.E_SECRET, f"must be {self.noun}")]
         yield from found
 
 

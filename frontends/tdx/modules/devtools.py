@@ -27,7 +27,9 @@ def _password(value: str) -> Problem | None:
     return Problem(Code.E_SECRET, text, "write 'random' or 'prompt', or give what `openssl passwd -6` prints")
 
 
-Password = Annotated[str, Constraint(check=_password, noun="'random', 'prompt', 'locked' or a crypt(5) hash")]
+Password = Annotated[
+    str, Constraint(check=_password, noun="'random', 'prompt', 'locked' or a crypt(5) hash", hidden=True)
+]
 
 
 class Devtools:

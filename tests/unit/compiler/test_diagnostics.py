@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tdxc import records
 from tdxc.diagnostic_texts import TEXTS
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, DiagnosticSink, Note, Severity, SourceSpan, nearest
 from tdxc.render import diagnostic_data, render_diagnostics
@@ -63,6 +64,15 @@ def test_rendering_shows_line_caret_notes_and_fix() -> None:
     )
     assert render_diagnostics([diagnostic]).startswith("recipe.py:2:5: error[E_PATH]: bad\n  note:")
     assert diagnostic_data(diagnostic)["line"] == 2
+
+
+def test_a_line_with_a_secret_is_not_shown_by_any_diagnostic() -> None:
+    secret = Diagnostic(code=Code.E_SECRET, message="bad", span=SPAN, notes=(Note(message="here", span=SPAN),))
+    other = Diagnostic(code=Code.E_PATH, message="worse", span=records.evolve(SPAN, column=1))
+    text = render_diagnostics([secret, other], lambda _file: "one\npassword='hunter2'\n")
+    assert text == (
+        "recipe.py:2:5: error[E_SECRET]: bad\n  note: recipe.py:2:5: here\n\nrecipe.py:2:1: error[E_PATH]: worse\n"
+    )
 
 
 def test_a_line_beyond_the_file_has_no_excerpt() -> None:
