@@ -25,8 +25,8 @@ const (
 	FormatAlways = "always"
 	// FormatNever does not format.
 	FormatNever = "never"
-	// FormatOnFail formats a disk that is empty, or whose header or file system cannot be read; a wrong key and
-	// a header that was tampered with never lead to it.
+	// FormatOnFail formats a disk that is empty, or that was formatted here and whose header or file system is damaged beyond
+	// repair; a wrong key, a header that was tampered with and a tool that fails never lead to it.
 	FormatOnFail = "on_fail"
 )
 

@@ -28,16 +28,17 @@ const (
 	fsckNoWork      = 8
 )
 
-// formatsOver says whether a disk is formatted because its file system cannot be used.
-func formatsOver(disk *config.Disk, err error) bool {
-	return disk.Format == config.FormatOnFail && errors.Is(err, errDamaged)
+// formatsOver says whether a disk is formatted because its file system cannot be used. One that was made elsewhere is not:
+// it may hold another file system than ours, which e2fsck takes for damage.
+func formatsOver(disk *config.Disk, plan *Plan, err error) bool {
+	return disk.Format == config.FormatOnFail && plan.Ours && errors.Is(err, errDamaged)
 }
 
 // checkAndMount checks, mounts and grows the file system. Where damage would have it formatted, it is first repaired as
 // far as that goes, whatever that costs of what is in it: formatting would cost all.
-func (s *System) checkAndMount(ctx context.Context, disk *config.Disk) error {
+func (s *System) checkAndMount(ctx context.Context, disk *config.Disk, plan *Plan) error {
 	err := s.tryToMount(ctx, disk, repairSafely)
-	if formatsOver(disk, err) {
+	if formatsOver(disk, plan, err) {
 		s.Log.Warn("the file system is repaired by force", "disk", disk.Name, "error", err)
 		err = s.tryToMount(ctx, disk, repairByForce)
 	}

@@ -202,8 +202,10 @@ func TestWhatLeadsToFormatting(t *testing.T) {
 			t.Errorf("%s: %v", c.name, c.err)
 		}
 		for _, format := range []string{config.FormatOnFail, config.FormatOnInitialize, config.FormatNever, config.FormatAlways} {
-			if got := formatsOver(testDisk(format), c.err); got != (c.want && format == config.FormatOnFail) {
-				t.Errorf("%s, %s: formats: %v", c.name, format, got)
+			for _, ours := range []bool{true, false} {
+				if got := formatsOver(testDisk(format), &Plan{Ours: ours}, c.err); got != (c.want && ours && format == config.FormatOnFail) {
+					t.Errorf("%s, %s, ours %v: formats: %v", c.name, format, ours, got)
+				}
 			}
 		}
 	}

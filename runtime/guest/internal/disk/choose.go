@@ -37,7 +37,7 @@ func (s *System) Inspect(ctx context.Context, disk *config.Disk, key *config.Key
 	if found.header != nil && found.header.Recovered && action != ActionFormat {
 		s.Log.Warn("one of the two copies of the LUKS2 header is damaged; the other one is used", "disk", disk.Name, "device", path)
 	}
-	return &Plan{Device: path, Bytes: found.size, Action: action, Why: why, Header: found.header}, nil
+	return &Plan{Device: path, Bytes: found.size, Action: action, Why: why, Header: found.header, Ours: found.ours()}, nil
 }
 
 func lookAt(path string) (*content, error) {

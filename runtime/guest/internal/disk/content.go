@@ -30,6 +30,11 @@ type content struct {
 	foreign bool
 }
 
+// ours says that the header is the one that formatting here made last.
+func (c *content) ours() bool {
+	return c.record != nil && c.header != nil && c.record.UUID == c.header.UUID
+}
+
 // look reads what is on a device. Only bytes decide: a device is empty where all that was read of it is zero.
 func look(device io.ReaderAt, size int64) (*content, error) {
 	found := &content{size: size, firstByte: -1}
@@ -52,8 +57,7 @@ func usedSince(device io.ReaderAt, found *content) (bool, error) {
 	case found.record == nil:
 		return false, nil
 	case found.header != nil: // while clearing it may be the one that is being replaced
-		strange := found.header.UUID != found.record.UUID
-		return strange && (found.record.Stage == StageFormatting || found.record.Stage == StageCommitting), nil
+		return !found.ours() && (found.record.Stage == StageFormatting || found.record.Stage == StageCommitting), nil
 	case found.record.Stage == StageFormatting:
 		return found.firstByte >= 0 && found.firstByte < journalFirst, nil
 	}

@@ -28,6 +28,8 @@ type Plan struct {
 	Action Action
 	Why    string
 	Header *luks.Header
+	// Ours says that the header is the one that formatting here made last, so what is behind it is a file system of ours.
+	Ours bool
 }
 
 const dataUntouched = "The data is untouched"
@@ -78,7 +80,7 @@ func headerTrouble(found *content) error {
 
 // decideUnfinished is for a disk whose formatting was cut off, by its journal.
 func decideUnfinished(disk *config.Disk, key *config.Key, found *content) (Action, string, error) {
-	if found.header != nil && found.header.UUID == found.record.UUID {
+	if found.ours() {
 		if _, _, err := decideExisting(disk, key, found); err != nil {
 			return 0, "", err
 		}

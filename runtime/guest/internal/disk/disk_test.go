@@ -326,6 +326,7 @@ func TestAMovedTokenNamesTheKeyslotOfItsNewHeader(t *testing.T) {
 func TestWhichDisksAreOurs(t *testing.T) {
 	ready := func(m *memory) { formatInto(t, m, uuidA, goodToken) }
 	wiped := func(m *memory) { clear(m.data[:2*headerBytes]) }
+	noJournal := func(m *memory) { clear(m.data[journalFirst : journalSecond+sectorBytes]) }
 	ext4 := func(m *memory) { copy(m.data[superblockPlace+superblockMagic:], "\x53\xef") }
 	begun := func(m *memory) {
 		if err := writeJournal(m, StageFormatting, uuidA, "data"); err != nil {
@@ -340,6 +341,7 @@ func TestWhichDisksAreOurs(t *testing.T) {
 	}{
 		{"empty", "data", nil, false, true},
 		{"formatted", "data", []func(*memory){ready}, true, false},
+		{"made elsewhere", "data", []func(*memory){ready, noJournal}, false, false},
 		{"another one", "logs", []func(*memory){ready}, false, false},
 		{"without its header", "data", []func(*memory){ready, wiped}, true, false},
 		{"with ext4 over its header", "data", []func(*memory){ready, wiped, ext4}, false, false},
@@ -354,6 +356,9 @@ func TestWhichDisksAreOurs(t *testing.T) {
 		found, err := look(device, testBytes)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if headed := c.name == "formatted" || c.name == "another one"; found.ours() != headed {
+			t.Errorf("%s: header of ours: %v", c.name, found.ours())
 		}
 		got := candidateOf("/dev/vdb", c.disk, found)
 		if want := (candidate{path: "/dev/vdb", size: testBytes, ours: c.ours, empty: c.empty}); got != want {

@@ -101,8 +101,8 @@ func (s *System) carryOut(ctx context.Context, keyConf *config.Key, disk *config
 			return err
 		}
 	}
-	err := s.checkAndMount(ctx, disk)
-	if !formatsOver(disk, err) {
+	err := s.checkAndMount(ctx, disk, plan)
+	if !formatsOver(disk, plan, err) {
 		return err
 	}
 	plan.Why = "the recipe says to format on failure, and the file system is damaged beyond repair: " + err.Error()
@@ -137,7 +137,7 @@ func (s *System) formatAndMount(ctx context.Context, disk *config.Disk, plan *Pl
 	if err := s.open(ctx, disk, plan, key, token != nil); err != nil {
 		return err
 	}
-	return s.checkAndMount(ctx, disk)
+	return s.checkAndMount(ctx, disk, plan)
 }
 
 // PutSealed leaves a sealed key for the disk that is going to be formatted with it.
