@@ -14,6 +14,7 @@ from typing import Any
 
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note, SourceSpan
 
+from tdx import _secret
 from tdx._callsite import frame_span, is_internal, span_file
 
 MODULE_NAME = "tdx_recipe"
@@ -120,9 +121,23 @@ def _syntax_error(error: SyntaxError, path: Path, root: Path) -> DiagnosticError
 def _recipe_error(error: BaseException, path: Path, root: Path) -> DiagnosticError:
     spans = list(_recipe_spans(error, root))
     span = spans[-1] if spans else SourceSpan(file=span_file(str(path), root), line=1, column=1)
+    secrets = _secret.misused(error)
+    if secrets is not None:
+        return _misuse(error, secrets, spans or [span])
     callers = tuple(Note(message="called from here", span=caller) for caller in reversed(spans[-4:-1]))
     message, fix = _explain(error)
     return DiagnosticError((Diagnostic(code=Code.E_RECIPE, message=message, span=span, notes=callers, fix=fix),))
+
+
+def _misuse(
+    error: BaseException, secrets: tuple[_secret.SecretReference, ...], spans: list[SourceSpan]
+) -> DiagnosticError:
+    """A secret where Python wants a value."""
+    who = f"the secret '{secrets[0].name}'" if len(secrets) == 1 else "a secret"
+    message = f"{who} is used as if it were its value ({type(error).__name__}: {error})"
+    way = tuple(Note(message="it came here by this call", span=span) for span in reversed(spans[:-1]))
+    declared = tuple(note for secret in secrets for note in secret.notes())
+    return DiagnosticError.of(Code.E_SECRET, message, spans[-1], fix=_secret.FIX, notes=(*way, *declared))
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

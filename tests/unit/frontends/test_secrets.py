@@ -45,6 +45,13 @@ def fault(folder: Path, text: str) -> Diagnostic:
         'img.file("/etc/token", content="{}".format(token))',
         'img.file("/etc/token", content="".join(token))',
         'img.file("/etc/token", content=bytes(token))',
+        'img.file("/etc/token", content="".join([token]))',
+        'img.file("/etc/token", content=__import__("json").dumps({"a": token}))',
+        'img.file("/etc/token", content=token.encode())',
+        'img.file("/etc/token", content=token[0])',
+        '__import__("os").environ["TOKEN"] = token',
+        '__import__("logging").warning("%s", token)',
+        '__import__("logging").getLogger("x").error(token)',
         "print(token)",
         "open(token)",
         'img.file("/etc/token", content=token)',
@@ -78,6 +85,30 @@ def test_the_lines_that_a_secret_came_by_are_told(tmp_path: Path) -> None:
     found = fault(tmp_path, text)
     assert found.span.line == 8
     assert [note.span.line for note in found.notes] == [11, 13, 6]
+
+
+def test_the_lines_of_what_python_itself_refuses_are_told(tmp_path: Path) -> None:
+    found = fault(tmp_path, "def line(values):\n    return ' '.join(values)\n\nline(['a', token])\n")
+    assert found.span.line == 8
+    assert "'api_token' is used as if it were its value (TypeError: " in found.message
+    assert [note.span.line for note in found.notes] == [10, 6]
+
+
+def test_where_it_is_not_known_which_secret_it_is_all_in_sight_are_told(tmp_path: Path) -> None:
+    found = fault(tmp_path, "other = delivery.secret('other')\nprint(1 if token < other else 2)\n")
+    assert found.message.startswith("a secret is used as if it were its value")
+    assert [note.span.line for note in found.notes] == [6, 7]
+
+
+def test_logging_prints_no_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fault(tmp_path, "import logging\nlogging.getLogger().addHandler(logging.FileHandler('/dev/null'))\n"
+          "logging.warning('token %s', token)\n")  # fmt: skip
+    assert capfd.readouterr() == ("", "")
+
+
+def test_other_faults_of_a_recipe_stay_what_they_are(tmp_path: Path) -> None:
+    assert fault(tmp_path, "''.join([1])\n").code is Code.E_RECIPE
+    assert fault(tmp_path, "raise ValueError('SecretReference')\n").code is Code.E_RECIPE
 
 
 def test_services_take_secrets_by_reference_or_name() -> None:
