@@ -76,7 +76,7 @@ api_token = delivery.secret(
     ),
 )
 delivery.apply(img)  # priority 30
-Tdxs(issuer="tdx").apply(img)
+Tdxs(issuer="auto", group="tdx").apply(img)
 TimeSynchronisation(servers=["time.example.org"]).apply(img)
 img.service(
     "app",

@@ -54,7 +54,7 @@ img.file(
     "/usr/lib/udev/rules.d/90-tdx-guest.rules",
     content='SUBSYSTEM=="misc", KERNEL=="tdx_guest", GROUP="tdx", MODE="0660"\n',
 )
-Tdxs(issuer="tdx", group="tdx").apply(img)
+Tdxs(group="tdx").apply(img)
 img.network(
     vsock=True,
     firewall_rules=["ACCEPT icmp", "ACCEPT tcp 8545", "ACCEPT tcp 30303", "ACCEPT udp 30303", "DROP all"],

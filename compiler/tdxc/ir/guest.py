@@ -17,9 +17,10 @@ DEFAULT_MAX_LENGTH = 65536
 class GuestKey(Node):
     """A key that the guest has after its boot.
 
-    ``strategy``: ``tpm`` (random, sealed to the TPM under the SHA-256 values of ``pcrs``), ``random`` (of this boot
-    only) or ``pipe`` (read once from the named pipe ``pipe``, within ``timeout_seconds``). It is wiped once the disks
-    are open unless it is to ``keep`` (``/run/tdx-guest/keys/NAME``, for root alone).
+    ``strategy``: ``tpm`` (random, sealed to the TPM under the SHA-256 values of ``pcrs``; none stands for those that
+    hold the image on the variant's platforms, which lower-guest names), ``random`` (of this boot only) or ``pipe``
+    (read once from the named pipe ``pipe``, within ``timeout_seconds``). It is wiped once the disks are open unless it
+    is to ``keep`` (``/run/tdx-guest/keys/NAME``, for root alone).
     """
 
     name: str
@@ -110,9 +111,10 @@ class SecretDelivery(Node):
 
 @records.frozen(kw_only=True)
 class QuoteService(Node):
-    """A socket on which the group ``group`` asks for quotes; ``source`` is ``configfs``, ``azure_vtpm`` or ``fake``.
+    """A socket on which the group ``group`` asks for quotes.
 
-    ``fake`` makes up its reports, for tests; such an image is marked as a test image.
+    ``source`` is ``configfs``, ``azure_vtpm``, ``fake`` or ``auto`` (what the variant's platform has; lower-guest
+    decides). ``fake`` makes up its reports, for tests; such an image is marked as a test image.
     """
 
     source: str

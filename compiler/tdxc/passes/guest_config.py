@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tdxc.ir import EncryptedDisk, GuestKey, QuoteService, ResolvedImage, Secret, SecretDelivery, SecretTarget
+from tdxc.ir import EncryptedDisk, GuestKey, ResolvedImage, Secret, SecretDelivery, SecretTarget
+from tdxc.passes.guest_platform import quote_source
 
 CONFIG_PATH = "/etc/tdx-guest/config.json"
 CONFIG_VERSION = 1
@@ -124,17 +125,10 @@ def target_data(target: SecretTarget) -> dict[str, Any]:
 def quote_data(image: ResolvedImage) -> dict[str, Any]:
     """Where quotes come from."""
     return {
-        "source": quote_source(image.quote_service, image),
+        "source": quote_source(image),
         "idle_seconds": _QUOTE_IDLE_SECONDS,
         "max_connections": _QUOTE_CONNECTIONS,
     }
-
-
-def quote_source(service: QuoteService | None, image: ResolvedImage) -> str:
-    """What the recipe says, else what the image's platform has."""
-    if service is not None:
-        return service.source
-    return "azure_vtpm" if "azure" in {image.attestation_backend, image.cloud} else "configfs"
 
 
 def _given(data: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from tdxc.ir import (
     Section,
     Unit,
 )
-from tdxc.passes.guest_config import CONFIG_PATH, guest_config, quote_source, serves_quotes
+from tdxc.passes.guest_config import CONFIG_PATH, guest_config, serves_quotes
+from tdxc.passes.guest_platform import AZURE_VTPM, quote_source
 from tdxc.passes.init_priority import is_early
 from tdxc.passes.secret_flow import reaches
 from tdxc.passes.unit_sections import with_directives
@@ -146,24 +147,26 @@ def _secrets_unit(delivery: SecretDelivery, image: ResolvedImage) -> Unit:
         *(("ReadWritePaths", quoting.unit_path_word(path, span=delivery.span)) for path in (_STATE_FOLDER, *folders)),
     ]
     if is_server:
-        service.append(("ReadWritePaths", "-/sys/kernel/config"))
+        service += _quote_access(image)
     if delivery.method == "env":
         service.append(("ImportCredential", "tdx.secret.*"))
-    before = []
+    before: list[tuple[str, str]] = []
     disks = (delivery.source,) if delivery.source.startswith("/dev/") else ()
+    if is_server:
+        before += _quote_order(image)
     if delivery.method == "http_post":
-        before = [("Wants", "network-online.target"), ("After", "network-online.target")]
+        before += [("Wants", "network-online.target"), ("After", "network-online.target")]
     elif delivery.method == "vsock":  # no alias lets the kernel find the module by itself when a socket is asked for
-        before = [("Wants", "modprobe@vsock.service"), ("After", "modprobe@vsock.service")]
+        before += [("Wants", "modprobe@vsock.service"), ("After", "modprobe@vsock.service")]
     elif disks:  # a device can be allowed only once it is there
         device = f"{quoting.unit_name_of_path(delivery.source)}.device"
-        before = [("Wants", device), ("After", device)]
+        before += [("Wants", device), ("After", device)]
     return Unit(
         span=delivery.span,
         cause=cause,
         name=SECRETS_UNIT,
         sections=(
-            _section(delivery, cause, "Unit", [("Description", "Secrets of the image"), *before]),
+            _section(delivery, cause, "Unit", [("Description", "Secrets of the image"), *dict.fromkeys(before)]),
             _section(delivery, cause, "Service", service),
         ),
         needs=SandboxNeeds(
@@ -187,12 +190,15 @@ def _quote_units(service: QuoteService, image: ResolvedImage) -> tuple[Unit, Uni
         ("SocketMode", "0660"),
         ("SocketGroup", quoting.unit_word(service.group, span=service.span)),
     ]
-    program = [
-        ("ExecStart", f"{PROGRAM} quote serve"),
-        ("ReadWritePaths", "-/sys/kernel/config"),
-        ("PrivateNetwork", "yes"),
-    ]
-    families = Directive(span=service.span, cause=cause, key="RestrictAddressFamilies", value="AF_UNIX")
+    on_azure = quote_source(image) == AZURE_VTPM
+    program = [("ExecStart", f"{PROGRAM} quote serve"), *_quote_access(image)]
+    program += _ONLY_AZURES_SERVICE if on_azure else [("PrivateNetwork", "yes")]
+    families = Directive(
+        span=service.span,
+        cause=cause,
+        key="RestrictAddressFamilies",
+        value="AF_UNIX AF_INET" if on_azure else "AF_UNIX",
+    )
     return (
         Unit(
             span=service.span,
@@ -217,6 +223,7 @@ def _quote_units(service: QuoteService, image: ResolvedImage) -> tuple[Unit, Uni
                         ("Description", "Issues and validates quotes of the trust domain"),
                         ("Requires", QUOTE_SOCKET),
                         ("After", QUOTE_SOCKET),
+                        *_quote_order(image),
                     ],
                 ),
                 _section(service, cause, "Service", program),
@@ -226,9 +233,33 @@ def _quote_units(service: QuoteService, image: ResolvedImage) -> tuple[Unit, Uni
     )
 
 
+_TPM = "/dev/tpmrm0"
+
+_ONLY_AZURES_SERVICE = [
+    ("IPAddressDeny", "any"),
+    ("IPAddressAllow", "169.254.169.254"),
+    ("SocketBindDeny", "any"),
+]
+"""A program of the host at this address makes a quote of the report that the virtual TPM gives (Azure Instance Metadata
+Service, "Azure confidential VM guest attestation design"). It is asked for that and nothing else is reached."""
+
+
 def _quote_devices(image: ResolvedImage) -> tuple[str, ...]:
     """Azure's quotes come by its virtual TPM; the kernel's own interface is no device."""
-    return ("/dev/tpmrm0",) if quote_source(image.quote_service, image) == "azure_vtpm" else ()
+    return (_TPM,) if quote_source(image) == AZURE_VTPM else ()
+
+
+def _quote_access(image: ResolvedImage) -> list[tuple[str, str]]:
+    """The kernel's interface is a tree of files, in which each quote is a folder (configfs-tsm)."""
+    return [] if quote_source(image) == AZURE_VTPM else [("ReadWritePaths", "-/sys/kernel/config")]
+
+
+def _quote_order(image: ResolvedImage) -> list[tuple[str, str]]:
+    """On Azure: the network, for the host's part of a quote, and the device: only one that is there can be allowed."""
+    if quote_source(image) != AZURE_VTPM:
+        return []
+    names = ("network-online.target", f"{quoting.unit_name_of_path(_TPM)}.device")
+    return [(key, name) for name in names for key in ("Wants", "After")]
 
 
 # Pieces

@@ -25,9 +25,11 @@ class LowerGuest:
         if not declared and not any(unit.needs and unit.needs.secrets for unit in image.units):
             return image
         from tdxc.passes.guest_checks import check_guest
+        from tdxc.passes.guest_platform import check_platform, for_platform
         from tdxc.passes.guest_units import with_guest
         from tdxc.passes.secret_flow import check_flow
 
         ctx.sink.extend(check_guest(image))
         ctx.sink.extend(check_flow(image))
-        return with_guest(image)
+        ctx.sink.extend(check_platform(image))
+        return with_guest(for_platform(image))

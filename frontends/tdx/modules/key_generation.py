@@ -12,14 +12,6 @@ from tdx._declare import describes, here
 from tdx.image import Image
 from tdx.modules._guest import KEY_PRIORITY, PROGRAM, VolumeName, between, install_program
 
-DEFAULT_PCRS = (4, 9, 11, 12, 13)
-"""What was booted, the initrd, the UKI's sections, and what the boot stub was given beside them. Firmware extends 4
-with the hash of the UKI; the others, which ``tdxc measure`` predicts on every platform, are extended by what runs after
-it, and so by any other system too. 0 and 7 are left out, as they change when the cloud updates its firmware."""
-
-FIRMWARE_PCRS = range(8)
-"""The registers that firmware extends before it hands over (TCG PC Client Platform Firmware Profile, section 3.3.4)."""
-
 Pcr = Annotated[int, between(0, 23, "the number of a PCR")]
 PipeTimeout = Annotated[int, between(1, 3600, "a time in seconds")]
 Strategy = Literal["tpm", "random", "pipe", "tdx"]
@@ -29,8 +21,9 @@ class KeyGeneration:
     """Make or unseal a key at boot, before everything else (priority 10).
 
     ``tpm``: a random key, sealed to the TPM under the values that ``pcrs`` have at the first boot; another image cannot
-    unseal it. ``random``: a key of this boot alone. ``pipe``: read from the named pipe at ``pipe``. ``keep`` leaves it
-    in ``/run/tdx-guest/keys/NAME`` for root, where it is otherwise wiped once the disks are open.
+    unseal it. Without ``pcrs`` these are the registers that hold the image wherever it may run. ``random``: a key of
+    this boot alone. ``pipe``: read from the named pipe at ``pipe``. ``keep`` leaves it in ``/run/tdx-guest/keys/NAME``
+    for root, where it is otherwise wiped once the disks are open.
     """
 
     @describes
@@ -60,16 +53,10 @@ class KeyGeneration:
         if pcrs and strategy != "tpm":
             message = f"KeyGeneration(): pcrs are those of a TPM, which strategy='{strategy}' does not use"
             raise DiagnosticError.of(Code.E_VALUE, message, span, fix="leave pcrs out, or write strategy='tpm'")
-        if pcrs and not set(pcrs) & set(FIRMWARE_PCRS):
-            given = ", ".join(map(str, pcrs))
-            message = f"KeyGeneration(): whatever runs on the same TPM can extend PCR {given} by itself"
-            raise DiagnosticError.of(
-                Code.E_VALUE, message, span, fix="add one that firmware extends: 4, which has the hash of the UKI"
-            )
         self.node = GuestKey(
             name=name,
             strategy=strategy,
-            pcrs=tuple(sorted(set(pcrs or DEFAULT_PCRS))) if strategy == "tpm" else (),
+            pcrs=tuple(sorted(set(pcrs))),
             pipe=pipe,
             timeout_seconds=timeout if strategy == "pipe" else 0,
             keep=keep,

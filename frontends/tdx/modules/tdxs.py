@@ -12,20 +12,21 @@ from tdx.image import Image
 from tdx.modules._guest import install_program
 
 DEFAULT_SOCKET = "/run/tdxs.sock"
-_SOURCES = {"tdx": "configfs", "azure": "azure_vtpm", "fake": "fake"}
+_SOURCES = {"auto": "auto", "tdx": "configfs", "azure": "azure_vtpm", "fake": "fake"}
 
 
 class Tdxs:
     """Issue and validate TD quotes on a socket that only a group may use; the service starts with the first request.
 
-    ``issuer``: ``tdx`` asks the kernel (configfs-tsm), ``azure`` the virtual TPM of Azure's confidential machines.
-    ``fake`` makes quotes up; it is for tests, and marks the image as a test image.
+    ``issuer``: ``tdx`` asks the kernel (configfs-tsm), ``azure`` the virtual TPM of Azure's confidential machines, and
+    ``auto`` whichever of both the platform of the image, or of its profile, has. ``fake`` makes quotes up; it is for
+    tests, and marks the image as a test image.
     """
 
     @describes
     def __init__(
         self,
-        issuer: Literal["tdx", "azure", "fake"] = "tdx",
+        issuer: Literal["auto", "tdx", "azure", "fake"] = "auto",
         *,
         group: v.UserName = "tdx",
         socket: v.GuestFile = DEFAULT_SOCKET,

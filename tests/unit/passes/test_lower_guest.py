@@ -31,7 +31,7 @@ from tdxc.ir import (
 from tdxc.ir.verify import verify_resolved
 from tdxc.passes.lower_guest import LowerGuest
 
-KEY = GuestKey(span=at(2), name="disk", strategy="tpm", pcrs=(9, 11))
+KEY = GuestKey(span=at(2), name="disk", strategy="tpm", pcrs=(4, 11))
 DISK = EncryptedDisk(span=at(3), name="data", key="disk", strategy="path", device="/dev/vdb", mount_at="/persistent")
 
 
@@ -83,7 +83,7 @@ def test_keys_and_disks_are_written_out_in_full() -> None:
         '{"disks":[{"cipher":"aes-xts-plain64","device":{"path":"/dev/vdb","strategy":"path"},"format":"on_initialize",'
         '"fs":"ext4","grow":true,"integrity":"none","key":"disk","key_bits":512,"mount_at":"/persistent","name":"data",'
         '"sector_bytes":4096}],"keys":[{"name":"disk","size_bytes":64,"strategy":"tpm","tpm":{"bank":"sha256",'
-        '"device":"/dev/tpmrm0","pcrs":[9,11]}}],"version":1}\n'
+        '"device":"/dev/tpmrm0","pcrs":[4,11]}}],"version":1}\n'
     )
 
 
