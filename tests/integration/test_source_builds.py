@@ -5,9 +5,11 @@ The cache of builds is the test's own; tools and packages are the user's.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
@@ -17,6 +19,8 @@ import sys
 import tarfile
 import threading
 import time
+import urllib.parse
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -83,11 +87,15 @@ class Bench:
             text=True,
         )
 
-    def make_builds(self, recipe: Path) -> tuple[MadeBuilds, list[str], float]:
+    @property
+    def downloads(self) -> Path:
+        return self.cache / "downloads"
+
+    def make_builds(self, recipe: Path, *, offline: bool = False) -> tuple[MadeBuilds, list[str], float]:
         """Compile and make the builds alone: the result, what was told, and the seconds that it took."""
         tree = self.path / "tree"
         assert self.tdxc("compile", recipe, "-o", tree).returncode == 0
-        request = BakeRequest(tree=tree, output=self.path / "out", cache=self.cache)
+        request = BakeRequest(tree=tree, output=self.path / "out", cache=self.cache, offline=offline)
         tool = find_mkosi(cache=self.cache, mirror="", progress=None, suite=LocalBackend().suite)
         scratch = self.path / f"scratch-{time.monotonic_ns()}"
         told: list[str] = []
@@ -165,15 +173,23 @@ def test_archives_hold_artifacts_alone_with_fixed_owners_and_times(cold: Bench) 
         assert {(member.uid, member.gid, member.mtime, member.mode) for member in members} == {(0, 0, 0, 0o755)}
 
 
-def test_built_again_elsewhere_each_program_is_the_same(cold: Bench, tmp_path: Path) -> None:
-    """Another folder, clock, time zone, umask and number of processors; and the recipe in its other form."""
+def test_built_again_elsewhere_each_program_is_the_same(
+    cold: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder, clock, time zone, umask and number of processors; and the recipe in its other form.
+
+    Dependencies come from what was downloaded the first time, as there is no network.
+    """
     elsewhere = Bench(tmp_path / "another folder")
     elsewhere.path.mkdir()
+    elsewhere.downloads.symlink_to(cold.downloads)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GOPROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     processors = os.sched_getaffinity(0)
     umask = os.umask(0o077)
     try:
         os.sched_setaffinity(0, {min(processors)})
-        _, told, seconds = elsewhere.make_builds(ROOT / "examples/builds.yaml")
+        _, told, seconds = elsewhere.make_builds(ROOT / "examples/builds.yaml", offline=True)
     finally:
         os.sched_setaffinity(0, processors)
         os.umask(umask)
@@ -246,19 +262,63 @@ def test_a_shell_in_the_environment_of_a_build_has_its_sources_and_no_network(fa
     assert failing.tdxc("build", "recipe.py", "--debug-shell", "reprt").stderr.count("did you mean 'report'?") == 1
 
 
-@contextlib.contextmanager
-def module_proxy() -> Iterator[tuple[str, list[str]]]:
-    """A Go module proxy that has nothing, and the paths that it was asked for."""
-    asked: list[str] = []
+@attrs.frozen
+class Module:
+    """A Go module as its proxy serves it; hashes are those of golang.org/x/mod/sumdb/dirhash, "Hash1"."""
 
-    class Nothing(http.server.BaseHTTPRequestHandler):
+    path: str
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        name = self.path.rpartition("/")[2]
+        source = f"package {name.lower()}\n\nconst Name = {name!r}\n".replace("'", '"')
+        return {"a.go": source.encode(), "go.mod": f"module {self.path}\n\ngo 1.21\n".encode()}
+
+    @property
+    def archive(self) -> bytes:
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w") as archive:
+            for name, content in self.files.items():
+                archive.writestr(zipfile.ZipInfo(f"{self.path}@v1.0.0/{name}"), content)
+        return data.getvalue()
+
+    @property
+    def sums(self) -> str:
+        whole = hash1({f"{self.path}@v1.0.0/{name}": content for name, content in self.files.items()})
+        return f"{self.path} v1.0.0 {whole}\n{self.path} v1.0.0/go.mod {hash1({'go.mod': self.files['go.mod']})}\n"
+
+    def served(self) -> dict[str, bytes]:
+        place = "/" + re.sub("[A-Z]", lambda found: f"!{found[0].lower()}", self.path) + "/@v/v1.0.0"
+        info = b'{"Version":"v1.0.0","Time":"2024-01-01T00:00:00Z"}'
+        return {f"{place}.info": info, f"{place}.mod": self.files["go.mod"], f"{place}.zip": self.archive}
+
+
+def hash1(files: Mapping[str, bytes]) -> str:
+    lines = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    return "h1:" + base64.b64encode(hashlib.sha256(lines.encode()).digest()).decode()
+
+
+@contextlib.contextmanager
+def module_proxy(*modules: Module) -> Iterator[tuple[str, list[str]]]:
+    """A Go module proxy, and the paths that it was asked for."""
+    asked: list[str] = []
+    known = {path: data for module in modules for path, data in module.served().items()}
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404, "not here")
+            path = urllib.parse.unquote(self.path)
+            asked.append(path)
+            if path not in known:
+                self.send_error(404, "not here")
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(known[path])))
+            self.end_headers()
+            self.wfile.write(known[path])
 
         def log_message(self, *_: object) -> None: ...
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nothing)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -269,18 +329,47 @@ def module_proxy() -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
-def test_settings_of_the_caller_reach_the_fetch_step(tmp_path: Path) -> None:
+def test_a_changed_source_line_downloads_nothing_again_but_what_was_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings of the caller lead to a proxy that counts; they are not part of the tree."""
     bench = Bench(tmp_path)
-    (tmp_path / "recipe.py").write_text(
+    modules = (Module("example.test/greet"), Module("example.test/Upper"))
+    source = tmp_path / "program"
+    source.mkdir()
+    (source / "go.mod").write_text(
+        "module example.test/program\n\ngo 1.21\n\nrequire (\n"
+        + "".join(f"\t{module.path} v1.0.0\n" for module in modules)
+        + ")\n"
+    )
+    (source / "go.sum").write_text("".join(module.sums for module in modules))
+    program = (
+        'package main\n\nimport (\n\tupper "example.test/Upper"\n\t"example.test/greet"\n)\n\n'
+        "func main() { println(greet.Name, upper.Name) }\n"
+    )
+    (source / "main.go").write_text(program)
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
         "from tdx import Build, Image\n"
         "img = Image('proxied', base='debian/trixie')\n"
-        f"img.build(Build.go(name='hello-go', src={str(ROOT / 'examples/builds/hello-go')!r},\n"
-        "                   output='/usr/bin/hello-go', outside=True))\n"
+        "img.build(Build.go(name='program', src='./program', output='/usr/bin/program'))\n"
     )
-    with module_proxy() as (address, asked):
-        done = bench.tdxc("build", "recipe.py", GOPROXY=address, GOSUMDB="off")
-    assert done.returncode == 1
-    assert "build 'hello-go': mkosi failed with exit status 1 while fetching its dependencies" in done.stderr
-    assert any(path.startswith("/github.com/pelletier/go-toml/v2/@v/") for path in asked), done.stderr
-    tree = "".join(path.read_text() for path in (tmp_path / "build/mkosi/mkosi.images").rglob("*.sh"))
+    monkeypatch.setenv("GOSUMDB", "off")
+    with module_proxy(*modules) as (address, asked):
+        monkeypatch.setenv("GOPROXY", address)
+        bench.make_builds(recipe)
+        assert {path for path in asked if path.endswith(".zip")} == {
+            "/example.test/greet/@v/v1.0.0.zip",
+            "/example.test/!upper/@v/v1.0.0.zip",
+        }
+        assert len(list(bench.downloads.iterdir())) == 4
+        asked.clear()
+        damaged = next(path for path in bench.downloads.iterdir() if path.read_bytes() == modules[1].archive)
+        damaged.write_bytes(modules[0].archive)
+        (source / "main.go").write_text(program.replace("println(", 'println("again", '))
+        _, told, _ = bench.make_builds(recipe)
+    assert "build program: changed: file.src/main.go; building it" in told
+    assert asked == ["/example.test/!upper/@v/v1.0.0.zip"]
+    assert damaged.read_bytes() == modules[1].archive
+    tree = "".join(path.read_text() for path in (tmp_path / "tree/mkosi.images").rglob("*.sh"))
     assert address not in tree

@@ -49,8 +49,10 @@ def resolved_build(**changes: Any) -> ResolvedBuild:
     return ResolvedBuild(**{**fields, **changes})
 
 
-def run_scripts(tree: FileTree, name: str, folder: Path, umask: int = 0o022) -> Path:
+def run_scripts(tree: FileTree, name: str, folder: Path, umask: int = 0o022, *, network: str = "") -> Path:
     """Run ``fetch.sh`` and ``build.sh`` as inside the environment, which is moved below ``folder``.
+
+    ``network``: what the part outside of the environment would have written down.
 
     Returns the folder of the artifacts; raises CalledProcessError when a script fails.
     """
@@ -58,7 +60,7 @@ def run_scripts(tree: FileTree, name: str, folder: Path, umask: int = 0o022) -> 
     write_tree(tree, source)
     dest.mkdir(exist_ok=True)
     (folder / "build" / name).mkdir(parents=True, exist_ok=True)
-    (folder / "build" / name / "network").touch()
+    (folder / "build" / name / "network").write_text(network)
     env = {"container": "mkosi", "SRCDIR": str(source), "DESTDIR": str(dest), "PATH": "/usr/bin:/bin"}
     for script in ("fetch.sh", "build.sh"):
         text = tree.text(f"mkosi.images/build-{name}/{script}").replace("/var/lib/tdxc-build", f"{folder}/build")

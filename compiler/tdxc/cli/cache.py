@@ -1,4 +1,4 @@
-"""``tdxc cache``: what the cache of source builds holds, why something in it was built, and cleaning it."""
+"""``tdxc cache``: what the caches of source builds hold, why something in them was built, and cleaning them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from tdxc.cli.recipe import format_option
 
 if TYPE_CHECKING:
-    from tdxc_runtime.builds import BuildStore, CacheEntry
+    from tdxc_runtime.builds import BuildStore, CacheEntry, Download, DownloadStore
 
 ACTIONS = ("ls", "gc", "why")
 _DAY_S = 86400.0
@@ -26,24 +26,36 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)", re.IGNORECASE)
 @click.option("--max-size", metavar="SIZE", default="", help="With `gc`: then the longest unused above this, e.g. 2G.")
 @format_option("text", "json")
 def command(action: str, build: str, unused: float, max_size: str, output_format: str) -> None:
-    """List, clean or explain the cache of source builds.
+    """List, clean or explain the cache of source builds, and of what they have downloaded.
 
     ACTION is `ls`, which lists what is in it (of BUILD, where one is named); `gc`, which removes what is damaged or
     unused; or `why`, which says why BUILD, a name or the beginning of a key, was built the last time: which input had
     changed since the time before.
     """
-    from tdxc_runtime.builds import STORE_FOLDER, BuildStore
+    from tdxc_runtime.builds import DOWNLOADS_FOLDER, STORE_FOLDER, BuildStore, DownloadStore
     from tdxc_runtime.toolsroot import cache_folder
 
     store = BuildStore(cache_folder() / STORE_FOLDER)
+    downloads = DownloadStore(cache_folder() / DOWNLOADS_FOLDER)
     if action == "why":
         _explain(store, _chosen(store, build), output_format)
     elif action == "gc":
-        removed = store.collect(unused_s=unused * _DAY_S, total_bytes=_size(max_size))
-        _print_entries(removed, output_format, f"{len(removed)} removed")
+        removed, files = _collect(store, downloads, unused * _DAY_S, _size(max_size))
+        _print_content(removed, files, output_format, f"{len(removed)} removed")
     else:
         entries = tuple(entry for entry in store.entries() if build in {"", entry.build})
-        _print_entries(entries, output_format, f"{len(entries)} in {store.folder}")
+        files = () if build else downloads.files()
+        _print_content(entries, files, output_format, f"{len(entries)} in {store.folder}")
+
+
+def _collect(
+    store: BuildStore, downloads: DownloadStore, unused_s: float, total_bytes: int | None
+) -> tuple[tuple[CacheEntry, ...], tuple[Download, ...]]:
+    """Clean both. What builds have made goes last: it takes longer to have again than a download."""
+    removed = store.collect(unused_s=unused_s, total_bytes=total_bytes)
+    if total_bytes is not None:
+        total_bytes -= sum(entry.size_bytes for entry in store.entries())
+    return removed, downloads.collect(unused_s=unused_s, total_bytes=total_bytes)
 
 
 def _chosen(store: BuildStore, build: str) -> CacheEntry:
@@ -95,9 +107,13 @@ def _reason(entry: CacheEntry, before: CacheEntry | None) -> str:
     return f"built again, as these inputs had changed since {before.key[:_SHOWN_KEY]}"
 
 
-def _print_entries(entries: tuple[CacheEntry, ...], output_format: str, summary: str) -> None:
+def _print_content(
+    entries: tuple[CacheEntry, ...], downloads: tuple[Download, ...], output_format: str, summary: str
+) -> None:
+    size = sum(download.size_bytes for download in downloads)
     if output_format == "json":
-        _print_json([_data(entry) for entry in entries])
+        counted = {"files": len(downloads), "size": size}
+        _print_json({"builds": [_data(entry) for entry in entries], "downloads": counted})
         return
     width = max((len(entry.build) for entry in entries), default=0)
     for entry in entries:
@@ -106,6 +122,8 @@ def _print_entries(entries: tuple[CacheEntry, ...], output_format: str, summary:
         network = "  with network" if entry.network else ""
         click.echo(f"{what}  {cost}  made {_time(entry.made)}  used {_time(entry.used)}{network}")
     click.echo(f"{summary}, {sum(entry.size_bytes for entry in entries) / 1e6:.1f} MB")
+    if downloads:
+        click.echo(f"downloads: {len(downloads)} file{'s' if len(downloads) > 1 else ''}, {size / 1e6:.1f} MB")
 
 
 def _data(entry: CacheEntry) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 
 from tdxc import quoting
@@ -11,7 +12,18 @@ from tdxc.ir import BUILD_ROOT, Artifact, BuildLanguage, ResolvedBuild
 from tdxc_emitters.mkosi.templates import read_template
 
 _TITLES = {BuildLanguage.GO: "Go", BuildLanguage.RUST: "Rust", BuildLanguage.DOTNET: ".NET SDK"}
-_TEMPLATES = {"fetch_git": "git", "need_lock": "lock", "check_version": "version"}
+_FUNCTIONS = {
+    "download": "download",
+    "unpack": "unpack",
+    "fetch_git": "git",
+    "fetch_modules": "modules",
+    "fetch_crates": "crates",
+    "need_lock": "lock",
+    "check_version": "version",
+}
+"""The shell functions that steps may call, and their templates."""
+
+_DOWNLOADING = {"download", "fetch_git", "fetch_modules", "fetch_crates"}
 _ENTER = """\
 if [[ ${container:-} != mkosi ]]; then
 %s
@@ -26,6 +38,8 @@ _ENTER_SHELL = """\
         exit 77
     fi"""
 
+_SHOWN = ' "${shown[@]}"'
+_IN_ENVIRONMENT = 'env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"'
 _SHELL = "[[ -z ${debug_shell-} ]] || exec bash -i"
 
 
@@ -41,6 +55,7 @@ def fetch_text(build: ResolvedBuild, epoch: int) -> str:
     also = " It also compiles, as the recipe leaves the network on for that." if build.network else ""
     purpose = f"Get what build '{build.name}' is made of, and verify it. mkosi leaves the network on here.{also}"
     fetches = build.network or bool(build.fetch or build.toolchain.url or not build.source.is_local)
+    offered = not build.network and not _DOWNLOADING.isdisjoint(_called(steps))
     return _text(
         [
             *_head(purpose),
@@ -50,7 +65,8 @@ def fetch_text(build: ResolvedBuild, epoch: int) -> str:
             "if [[ ${container:-} != mkosi ]]; then",
             *((read_template("build_network.sh"),) if fetches else ()),
             *((_ENTER_SHELL.format(name="SRCDIR"),) if build.network else ()),
-            '    exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"',
+            *((read_template("build_offer.sh"),) if offered else ()),
+            f"    exec mkosi-chroot{_SHOWN if offered else ''} {_IN_ENVIRONMENT}",
             "fi",
             "umask 022",
             "",
@@ -64,13 +80,17 @@ def fetch_text(build: ResolvedBuild, epoch: int) -> str:
     )
 
 
-def _functions(steps: Iterable[str]) -> Iterator[str]:
-    """The shell functions that the steps call, each with its template."""
+def _called(steps: Iterable[str]) -> tuple[str, ...]:
+    """The functions of ours that the steps call."""
     text = "\n".join(steps)
-    for name in ("download", "unpack", "fetch_git", "need_lock", "check_version"):
-        if f"{name} " in text:
-            yield read_template(f"build_{_TEMPLATES.get(name, name)}.sh")
-            yield ""
+    return tuple(name for name in _FUNCTIONS if re.search(rf"^ *{name}\b", text, re.MULTILINE))
+
+
+def _functions(steps: Iterable[str]) -> Iterator[str]:
+    called = _called(steps)
+    for template in (*(("downloads",) if _DOWNLOADING & {*called} else ()), *(_FUNCTIONS[name] for name in called)):
+        yield read_template(f"build_{template}.sh")
+        yield ""
 
 
 def build_text(build: ResolvedBuild, epoch: int, artifacts: Iterable[tuple[Artifact, str]]) -> str:

@@ -42,7 +42,7 @@ def open_debug_shell(find_tool: Callable[[], MkosiTool], request: BakeRequest, n
     cache = request.cache or cache_folder()
     with stop_on_signals(), scratch_folder(cache, "debug-shell") as scratch:
         workplace = prepare_workplace(request, find_tool(), scratch)
-        write_fetch_settings(workplace.folders.sandbox)
+        write_fetch_settings(workplace.folders.sandbox, offline=request.offline)
         marker = workplace.folders.sandbox / MARKER
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.write_text(f"{build.name}\n", encoding="utf-8")

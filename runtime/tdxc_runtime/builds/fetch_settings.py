@@ -16,7 +16,8 @@ from tdxc.diagnostics import Code, DiagnosticError
 
 SETTINGS = Path("etc/tdxc/fetch.env")
 AUTHORITIES = Path("etc/tdxc/ca-certificates.crt")
-"""Where fetch scripts look for them, in the sandbox."""
+OFFLINE = Path("etc/tdxc/offline")
+"""Where fetch scripts look for them, in the sandbox; the last one is there for a bake without the network."""
 
 _NAMES = re.compile(
     r"(?:https?|all|no)_proxy|(?:HTTPS?|ALL|NO)_PROXY"
@@ -43,11 +44,13 @@ def fetch_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def write_fetch_settings(sandbox: Path, environ: Mapping[str, str] | None = None) -> None:
-    """Write both files into a sandbox tree, readable for us alone; raises as :func:`fetch_settings`."""
+def write_fetch_settings(sandbox: Path, environ: Mapping[str, str] | None = None, *, offline: bool = False) -> None:
+    """Write them into a sandbox tree, readable for us alone; raises as :func:`fetch_settings`."""
     environ = os.environ if environ is None else environ
     lines = [f"{name}={value}\n" for name, value in fetch_settings(environ).items()]
     _write_private(sandbox / SETTINGS, "".join(lines).encode())
+    if offline:
+        _write_private(sandbox / OFFLINE, b"")
     bundle = host_authorities(environ)
     if bundle is not None:
         _write_private(sandbox / AUTHORITIES, bundle.read_bytes())

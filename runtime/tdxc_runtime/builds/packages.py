@@ -127,13 +127,14 @@ def _link_files(source: Path, target: Path) -> None:
             beside = target / f".{path.name}.{os.getpid()}"
             with contextlib.suppress(FileNotFoundError):
                 beside.unlink(missing_ok=True)
-                _link(path, beside)
+                link_file(path, beside)
                 beside.replace(target / path.name)
                 # rename(2) does nothing when both names are links of one file already
                 beside.unlink(missing_ok=True)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
+    """Link a file, or copy it where links to it cannot be made; raises OSError as linking and copying do."""
     try:
         target.hardlink_to(source)
     except OSError as fault:

@@ -17,6 +17,7 @@ import attrs
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note
 
 from tdxc_runtime.builds.declared import BuildRecord, DeclaredBuild
+from tdxc_runtime.builds.downloads import DOWNLOADS_FOLDER, DownloadStore
 from tdxc_runtime.builds.fetch_settings import write_fetch_settings
 from tdxc_runtime.builds.key import PACKAGE_PREFIX, cache_key, changed_inputs, complete_inputs
 from tdxc_runtime.builds.packages import PackageIndex, apt_folder, give_back, update_index
@@ -53,6 +54,7 @@ class BuildBench:
     workplace: Workplace
     index: PackageIndex
     store: BuildStore
+    downloads: DownloadStore
     log: Path
     recipe: str
     progress: LineCallback
@@ -77,7 +79,7 @@ def made_builds(
     """
     tell = progress or _ignore
     if builds:
-        write_fetch_settings(workplace.folders.sandbox)
+        write_fetch_settings(workplace.folders.sandbox, offline=workplace.offline)
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(_package_index(workplace, cache, tell)) if builds else None
         if index is None:
@@ -89,6 +91,7 @@ def made_builds(
                 workplace=own,
                 index=index,
                 store=BuildStore(cache / STORE_FOLDER),
+                downloads=DownloadStore(cache / DOWNLOADS_FOLDER),
                 log=log,
                 recipe=recipe,
                 progress=tell,
@@ -213,9 +216,10 @@ def _run_alone(bench: BuildBench, build: DeclaredBuild) -> None:
     metadata = () if workplace.offline else _METADATA
     arguments = alone_arguments(workplace, build.name, *metadata)
     folders, seen = workplace.folders, workplace.seen
-    completed = workplace.tool.run(
-        arguments, folders, on_line=lambda line: bench.on_line(folders.on_host(line, seen)), log=log, check=False
-    )
+    with bench.downloads.offered(folders.packages):
+        completed = workplace.tool.run(
+            arguments, folders, on_line=lambda line: bench.on_line(folders.on_host(line, seen)), log=log, check=False
+        )
     made = folders.output / archive_name(build.name)
     if completed.status == 0 and made.is_file():
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def add(store: BuildStore, inputs: dict[str, str], *, build: str = "hello", **mo
 def test_an_empty_cache_is_listed_as_such(store: BuildStore) -> None:
     outcome = invoke("cache", "ls")
     assert (outcome.status, outcome.out) == (0, f"0 in {store.folder}, 0.0 MB\n")
-    assert json.loads(invoke("cache", "ls", "--format", "json").out) == []
+    nothing = {"builds": [], "downloads": {"files": 0, "size": 0}}
+    assert json.loads(invoke("cache", "ls", "--format", "json").out) == nothing
     assert not store.folder.exists()
 
 
@@ -38,7 +40,7 @@ def test_ls_tells_key_size_time_and_use(store: BuildStore) -> None:
     out = invoke("cache", "ls").out
     assert f"{entry.key[:12]}  hello  go           2.0 MB    12.3 s  made " in out
     assert out.endswith(f"2 in {store.folder}, 4.0 MB\n")
-    rows = json.loads(invoke("cache", "ls", "--format", "json").out)
+    rows = json.loads(invoke("cache", "ls", "--format", "json").out)["builds"]
     assert [row["key"] for row in rows] == [other.key, entry.key]
     assert rows[1] | {"made": "", "used": ""} == {
         "key": entry.key,
@@ -106,6 +108,34 @@ def test_gc_removes_by_age_then_by_size_and_says_what(store: BuildStore) -> None
     assert [entry.key for entry in store.entries()] == [new.key]
     assert invoke("cache", "gc", "--unused", "0", "--format", "json").status == 0
     assert store.entries() == ()
+
+
+def download(store: BuildStore, name: str, size: int, days: float = 0) -> Path:
+    """A file of the cache of downloads, used so many days ago."""
+    path = store.folder.parent / "downloads" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    moment = time.time() - days * 86400
+    os.utime(path, (moment, moment))
+    return path
+
+
+def test_ls_and_gc_count_downloads_and_remove_them_before_results(store: BuildStore) -> None:
+    entry = add(store, GO)
+    old = download(store, f"sha256-{'0' * 64}", 500_000, days=40)
+    middle = download(store, "h1-AbC_d=", 1_500_000, days=2)
+    new = download(store, f"git-{'a' * 40}", 300_000)
+    download(store, ".git-half.17", 1_000_000)
+    assert invoke("cache", "ls").out.endswith("MB\ndownloads: 3 files, 2.3 MB\n")
+    assert "downloads:" not in invoke("cache", "ls", "hello").out
+    assert invoke("cache", "gc").out == "0 removed, 0.0 MB\ndownloads: 1 file, 0.5 MB\n"
+    assert not old.exists()
+    gone = json.loads(invoke("cache", "gc", "--max-size", "3M", "--format", "json").out)
+    assert gone == {"builds": [], "downloads": {"files": 1, "size": 1_500_000}}
+    assert (middle.exists(), new.exists()) == (False, True)
+    invoke("cache", "gc", "--max-size", "2M")
+    assert not new.exists()
+    assert store.entries() == (entry,)
 
 
 @pytest.mark.parametrize("size", ["1X", "-1", "M", "1.5.5G"])

@@ -67,7 +67,7 @@ def test_go_is_static_stripped_and_without_paths() -> None:
         "GOPROXY=off go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=1'"
     )
     assert text.endswith("-tags a,b -o /var/lib/tdxc-build/tool/out/tool ./cmd/x")
-    assert [line.strip() for line in lowered.fetch.splitlines()][-3:-1] == ["go mod download", "go mod verify"]
+    assert lowered.fetch.splitlines()[-2].strip() == "fetch_modules"
     assert lowered.artifacts[0].source == "out/tool"
 
 
@@ -88,7 +88,7 @@ def test_rust_is_locked_with_one_code_generation_unit() -> None:
     flags = environment["RUSTFLAGS"].split()
     assert "--remap-path-prefix=/var/lib/tdxc-build/tool/source=/usr/src/tool" in flags
     assert flags[-1] == "-Copt-level=2"
-    assert lowered.fetch.splitlines()[-1] == "cargo fetch --locked"
+    assert lowered.fetch.splitlines()[-1] == "fetch_crates"
     text = lowered.compile.replace(" \\\n    ", " ")
     assert "cargo build --release --locked --offline --package prover --features tdx,sgx --bin tool\n" in text
 

@@ -33,8 +33,7 @@ else
     if grep -qE '^[[:space:]]*require\\b' go.mod; then
         {need_lock}
     fi
-    go mod download
-    go mod verify
+    fetch_modules
 fi"""
 
 # NuGet makes a lock file where there is none, also in locked mode. All files of the source have the time of the epoch.
@@ -100,7 +99,7 @@ def rust(build: Build) -> Recipe:
         f"--bin {word(build, build.program)}",
     )
     return Recipe(
-        fetch="\n".join((need_lock(build, "Cargo.lock", "cargo generate-lockfile"), "cargo fetch --locked")),
+        fetch="\n".join((need_lock(build, "Cargo.lock", "cargo generate-lockfile"), "fetch_crates")),
         compile=f"{compiled}\ninstall -D {words(build, program, f'{home}/out/{build.program}')}",
         version_command="rustc --version | cut -d ' ' -f 2",
         environment=(

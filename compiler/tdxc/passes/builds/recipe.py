@@ -1,6 +1,7 @@
 """What the languages have in common: the pieces that a build's shell text is made of.
 
-All text here ends up in ``fetch.sh`` and ``build.sh`` of a build, which define ``need_lock`` (see the mkosi emitter).
+All text here ends up in ``fetch.sh`` and ``build.sh`` of a build, which define ``need_lock``, ``fetch_modules`` and
+``fetch_crates`` (see the mkosi emitter).
 """
 
 from __future__ import annotations

@@ -1,20 +1,60 @@
 # Check out $2 (a commit, or a name that can change) of the git repository $1 as the folder $3.
 fetch_git() {
-    git init --quiet --initial-branch=build "$3"
-    git -C "$3" remote add origin "$1"
-    if ! git -C "$3" fetch --quiet --depth=1 origin "$2"; then
-        # Not every server hands out single commits.
-        git -C "$3" fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'
-        git -C "$3" update-ref FETCH_HEAD "$(git -C "$3" rev-parse --verify "$2^{commit}")"
+    local commit='' found
+    if [[ $2 =~ ^[0-9a-f]{40}([0-9a-f]{24})?$ ]]; then
+        commit=$2
     fi
-    git -C "$3" checkout --quiet --detach FETCH_HEAD
-    local found
-    found=$(git -C "$3" rev-parse HEAD)
-    if [[ $2 =~ ^[0-9a-f]{40}([0-9a-f]{24})?$ && $found != "$2" ]]; then
-        echo "$1 gave the commit $found instead of $2" >&2
-        exit 1
+    if [[ -n $commit && -f $downloads/git-$commit ]] && unpack_commit "$1" "$commit" "$3"; then
+        echo "$1 was downloaded earlier."
+        note_used "git-$commit"
+    else
+        rm -rf "$3"
+        need_network "$1"
+        start_git "$1" "$3"
+        if ! git -C "$3" fetch --quiet --depth=1 origin "$2"; then
+            # Not every server hands out single commits.
+            git -C "$3" fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'
+            git -C "$3" update-ref FETCH_HEAD "$(git -C "$3" rev-parse --verify "$2^{commit}")"
+        fi
+        git -C "$3" checkout --quiet --detach FETCH_HEAD
+        found=$(git -C "$3" rev-parse HEAD)
+        if [[ -n $commit && $found != "$commit" ]]; then
+            echo "$1 gave the commit $found instead of $commit" >&2
+            exit 1
+        fi
+        if [[ -n $commit ]]; then
+            keep_commit "$commit" "$3"
+        fi
     fi
-    echo "$1 is at the commit $found."
-    git -C "$3" submodule --quiet update --init --recursive --depth=1
+    echo "$1 is at the commit $(git -C "$3" rev-parse HEAD)."
+    if [[ -e $3/.gitmodules ]]; then
+        need_network "the submodules of $1"
+        git -C "$3" submodule --quiet update --init --recursive --depth=1
+    fi
     find "$3" -name .git -prune -exec rm -rf {} +
+}
+
+# Make the folder $2 an empty repository, with $1 as where it comes from.
+start_git() {
+    git init --quiet --initial-branch=build "$2"
+    git -C "$2" remote add origin "$1"
+}
+
+# Check out the commit $2 of $1 as the folder $3 from what an earlier build downloaded. git finds objects by the hash of
+# their content, so that nothing else than this commit can come of it.
+unpack_commit() {
+    start_git "$1" "$3" &&
+        git -C "$3" index-pack --stdin < "$downloads/git-$2" > /dev/null 2>&1 &&
+        echo "$2" > "$3/.git/shallow" &&
+        git -C "$3" checkout --quiet --detach "$2" 2> /dev/null
+}
+
+# Keep all files of the commit $1 in the repository $2 for later builds.
+keep_commit() {
+    if [[ -d $work/fetched ]]; then
+        git -C "$2" rev-list --objects --no-walk "$1" |
+            git -C "$2" pack-objects --quiet --stdout --threads=1 > "$work/commit.pack"
+        keep "git-$1" "$work/commit.pack"
+        rm "$work/commit.pack"
+    fi
 }

@@ -20,3 +20,6 @@
             echo "export $name=$work/ca-certificates.crt"
         done >> "$network"
     fi
+    if [[ -e /etc/tdxc/offline ]]; then
+        echo 'tdxc_offline=yes' >> "$network"
+    fi

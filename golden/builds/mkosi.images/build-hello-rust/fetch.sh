@@ -27,9 +27,127 @@ if [[ ${container:-} != mkosi ]]; then
             echo "export $name=$work/ca-certificates.crt"
         done >> "$network"
     fi
-    exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"
+    if [[ -e /etc/tdxc/offline ]]; then
+        echo 'tdxc_offline=yes' >> "$network"
+    fi
+    # What earlier builds downloaded, to read, and a folder for what is new, where the bake has them beside its packages.
+    offer=/var/cache/apt/archives/tdxc
+    shown=()
+    if [[ -d $offer/downloads ]]; then
+        shown=(--ro-bind "$offer/downloads" "$work/downloads" --bind "$offer/fetched" "$work/fetched")
+    fi
+    exec mkosi-chroot "${shown[@]}" env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"
 fi
 umask 022
+
+# What earlier builds downloaded lies in $downloads if the bake has it, and can only be read. Each file there is named by
+# the hash that a lock file or the recipe pins it with, and counts for nothing unless its content fits.
+downloads=$work/downloads
+
+# Keep the file $2 for later builds, under the name $1.
+keep() {
+    if [[ -d $work/fetched ]]; then
+        cp "$2" "$work/fetched/.new"
+        mv "$work/fetched/.new" "$work/fetched/$1"
+    fi
+}
+
+# Note that the file $1 of $downloads was of use.
+note_used() {
+    if [[ -d $work/fetched ]]; then
+        echo "$1" >> "$work/fetched/used"
+    fi
+}
+
+# Whether the file $1 has the SHA-256 $2.
+has_sha256() {
+    local found
+    found=$(sha256sum "$1")
+    [[ ${found%% *} == "$2" ]]
+}
+
+# Stop when the bake is to do without the network, as $1 was not downloaded by an earlier build.
+need_network() {
+    if [[ -n ${tdxc_offline-} ]]; then
+        echo "$1: not in the cache of downloads, and this bake is offline" >&2
+        exit 1
+    fi
+}
+
+# Get the crates of Cargo.lock: what earlier builds downloaded, or the network. Either way crates of crates.io are unpacked
+# as vendor/ from archives with the checksums of Cargo.lock, so that the compiler sees the same paths. Where a source has
+# others (of git, of other registries), or replaces sources itself, they stay where Cargo puts them.
+fetch_crates() {
+    local crate found
+    if [[ -d $downloads ]] && lay_out_crates "$downloads" && have_crates; then
+        echo 'All crates were downloaded earlier.'
+        return
+    fi
+    rm -rf "$CARGO_HOME/vendor" "$CARGO_HOME/config.toml"
+    need_network 'the crates of Cargo.lock'
+    cargo fetch --locked
+    mkdir "$work/crates"
+    for crate in "$CARGO_HOME"/registry/cache/*/*.crate; do
+        if [[ -f $crate ]]; then
+            found=$(sha256sum "$crate")
+            ln -f "$crate" "$work/crates/sha256-${found%% *}"
+        fi
+    done
+    if lay_out_crates "$work/crates"; then
+        if [[ -d $CARGO_HOME/registry ]]; then
+            mv "$CARGO_HOME/registry" "$work/registry"
+        fi
+        if have_crates; then
+            for crate in "$work/crates"/*; do
+                if [[ -f $crate ]]; then
+                    keep "${crate##*/}" "$crate"
+                fi
+            done
+            rm -rf "$work/crates" "$work/registry"
+            return
+        fi
+        rm -rf "$CARGO_HOME/registry"
+        mv "$work/registry" "$CARGO_HOME/registry"
+    fi
+    rm -rf "$work/crates" "$CARGO_HOME/vendor" "$CARGO_HOME/config.toml"
+}
+
+# Whether Cargo has all it needs without the network.
+have_crates() {
+    cargo fetch --locked --offline > /dev/null 2>&1
+}
+
+# Unpack all crates of Cargo.lock from the folder $1, where they are named by their SHA-256, and have Cargo take them.
+lay_out_crates() {
+    local vendor=$CARGO_HOME/vendor line key value name='' version=''
+    mkdir -p "$vendor"
+    while IFS= read -r line; do
+        if [[ $line =~ ^(name|version|source|checksum)\ =\ \"([A-Za-z0-9_.:/?=#+-]+)\"$ ]]; then
+            key=${BASH_REMATCH[1]}
+            value=${BASH_REMATCH[2]}
+            case $key in
+                name) name=$value ;;
+                version) version=$value ;;
+                source) [[ $value == registry+https://github.com/rust-lang/crates.io-index ]] || return ;;
+                checksum) unpack_crate "$1/sha256-$value" "$value" "$vendor" "$name-$version" || return ;;
+            esac
+        fi
+    done < Cargo.lock
+    {
+        echo '[source.crates-io]'
+        echo 'replace-with = "tdxc"'
+        echo '[source.tdxc]'
+        echo "directory = \"$vendor\""
+    } > "$CARGO_HOME/config.toml"
+}
+
+# Unpack the crate $1, whose SHA-256 must be $2, as the folder $4 of the folder $3 (The Cargo Book, "Directory Sources").
+unpack_crate() {
+    [[ -f $1 ]] && cp "$1" "$work/crate" && has_sha256 "$work/crate" "$2" &&
+        tar --extract --gzip --file "$work/crate" --directory "$3" --no-same-owner --no-same-permissions "$4" &&
+        printf '{"files":{},"package":"%s"}' "$2" > "$3/$4/.cargo-checksum.json" &&
+        rm "$work/crate" && note_used "sha256-$2"
+}
 
 # Stop unless the source has the file $1, which the command $2 makes.
 need_lock() {
@@ -81,7 +199,7 @@ cd /var/lib/tdxc-build/hello-rust/source
 # Fetch the dependencies and verify them.
 (
 need_lock Cargo.lock 'cargo generate-lockfile'
-cargo fetch --locked
+fetch_crates
 )
 
 rm -f "$work/network" "$work/ca-certificates.crt"

@@ -27,6 +27,9 @@ if [[ ${container:-} != mkosi ]]; then
             echo "export $name=$work/ca-certificates.crt"
         done >> "$network"
     fi
+    if [[ -e /etc/tdxc/offline ]]; then
+        echo 'tdxc_offline=yes' >> "$network"
+    fi
     exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"
 fi
 umask 022

@@ -27,9 +27,103 @@ if [[ ${container:-} != mkosi ]]; then
             echo "export $name=$work/ca-certificates.crt"
         done >> "$network"
     fi
-    exec mkosi-chroot env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"
+    if [[ -e /etc/tdxc/offline ]]; then
+        echo 'tdxc_offline=yes' >> "$network"
+    fi
+    # What earlier builds downloaded, to read, and a folder for what is new, where the bake has them beside its packages.
+    offer=/var/cache/apt/archives/tdxc
+    shown=()
+    if [[ -d $offer/downloads ]]; then
+        shown=(--ro-bind "$offer/downloads" "$work/downloads" --bind "$offer/fetched" "$work/fetched")
+    fi
+    exec mkosi-chroot "${shown[@]}" env -i container=mkosi SRCDIR="$SRCDIR" "$CHROOT_SCRIPT" "$@"
 fi
 umask 022
+
+# What earlier builds downloaded lies in $downloads if the bake has it, and can only be read. Each file there is named by
+# the hash that a lock file or the recipe pins it with, and counts for nothing unless its content fits.
+downloads=$work/downloads
+
+# Keep the file $2 for later builds, under the name $1.
+keep() {
+    if [[ -d $work/fetched ]]; then
+        cp "$2" "$work/fetched/.new"
+        mv "$work/fetched/.new" "$work/fetched/$1"
+    fi
+}
+
+# Note that the file $1 of $downloads was of use.
+note_used() {
+    if [[ -d $work/fetched ]]; then
+        echo "$1" >> "$work/fetched/used"
+    fi
+}
+
+# Whether the file $1 has the SHA-256 $2.
+has_sha256() {
+    local found
+    found=$(sha256sum "$1")
+    [[ ${found%% *} == "$2" ]]
+}
+
+# Stop when the bake is to do without the network, as $1 was not downloaded by an earlier build.
+need_network() {
+    if [[ -n ${tdxc_offline-} ]]; then
+        echo "$1: not in the cache of downloads, and this bake is offline" >&2
+        exit 1
+    fi
+}
+
+# Get the modules of go.mod and verify them by go.sum: what earlier builds downloaded first, then the network.
+fetch_modules() {
+    local proxy=$work/proxy name file
+    while read -r name file; do
+        if [[ -f $downloads/$name ]]; then
+            mkdir -p "$proxy/${file%/*}"
+            ln -s "$downloads/$name" "$proxy/$file"
+            file=${file%.*}
+            printf '{"Version":"%s"}' "${file##*/}" > "$proxy/$file.info"
+            note_used "$name"
+        fi
+    done < <(list_modules)
+    if [[ -d $proxy ]] && GOPROXY=file://$proxy GONOPROXY=none GOSUMDB=off get_modules > "$work/modules.log" 2>&1; then
+        echo 'All modules were downloaded earlier.'
+    else
+        if [[ -n ${tdxc_offline-} ]] && grep -qE '^[[:space:]]*require\b' go.mod; then
+            cat "$work/modules.log" >&2 2> /dev/null || true
+            need_network 'the modules of go.sum'
+        fi
+        get_modules
+        while read -r name file; do
+            file=$GOMODCACHE/cache/download/$file
+            if [[ -f $file ]] && ! cmp --quiet "$file" "$downloads/$name"; then
+                keep "$name" "$file"
+            fi
+        done < <(list_modules)
+    fi
+    rm -rf "$proxy" "$work/modules.log"
+}
+
+# Download all modules, comparing them with go.sum, and check what has been unpacked of them.
+get_modules() {
+    go mod download && go mod verify
+}
+
+# The files that go.sum pins: the name that each is kept under, and its path at a module proxy, where capital letters
+# are written as an exclamation mark and the small letter (go.dev/ref/mod, "Module proxy").
+list_modules() {
+    if [[ -f go.sum ]]; then
+        awk '$3 ~ /^h1:/ && $1 !~ /\.\./ {
+            path = $1 "/@v/" $2
+            kind = sub(/\/go\.mod$/, "", path) ? ".mod" : ".zip"
+            gsub(/[A-Z]/, "!&", path)
+            name = substr($3, 4)
+            gsub(/\//, "_", name)
+            gsub(/\+/, "-", name)
+            print "h1-" name, tolower(path) kind
+        }' go.sum
+    fi
+}
 
 # Stop unless the source has the file $1, which the command $2 makes.
 need_lock() {
@@ -72,8 +166,7 @@ else
     if grep -qE '^[[:space:]]*require\b' go.mod; then
         need_lock go.sum 'go mod tidy'
     fi
-    go mod download
-    go mod verify
+    fetch_modules
 fi
 )
 
