@@ -22,6 +22,7 @@ if [ "$(id -u)" -ne 0 ] || [ -n "$group" ]; then # without root rights, a user n
 fi
 if [ -n "$group" ]; then # what the tests hold ours against
     want 'command -v shellcheck' shellcheck
+    want 'command -v npm' npm # which has a .NET SDK
     want 'command -v nft' nftables
     want 'command -v ip' iproute2
     want 'command -v systemd-escape && command -v systemd-sysusers' systemd
