@@ -31,10 +31,11 @@ class LowerBuilds:
         if image.base.distribution is Distribution.ALPINE:
             ctx.sink.extend(_unsupported(image))
             return image
-        from tdxc.passes.builds import lower_build
+        from tdxc.passes.builds import check_variables, lower_build
 
         found = []
         for build in image.authored_builds:
+            ctx.sink.extend(check_variables(build))
             try:
                 found.append(lower_build(image.base, build, has_repositories=bool(image.repositories)))
             except DiagnosticError as error:

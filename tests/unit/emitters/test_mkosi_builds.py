@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from support.builds import authored_build, local_source, resolved_build, run_scr
 from support.resolved_images import SPAN, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import Artifact, Blob, BuildSource, CompiledImage, File, Package, ResolvedImage, SourceFile, Toolchain
+from tdxc.passes.builds import check_variables, lower_build
 from tdxc.tree import FileTree
 from tdxc_emitters import emit_image
 from tdxc_emitters.mkosi.builds import declaration
@@ -78,6 +80,39 @@ def test_build_that_leaves_early_still_installs(tmp_path: Path) -> None:
 def test_failing_build_fails(tmp_path: Path, script: str) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         run_scripts(emitted(greeting(compile=script)), "tool", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["local", "tarball", "git"])
+def test_no_variable_that_a_build_may_set_disturbs_its_scripts(tmp_path: Path, kind: str) -> None:
+    """Every word of the scripts that could be the name of a variable is one; the build sees them all, and goes on."""
+    if kind == "git":
+        commit = repository(tmp_path / "git")
+        source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev=commit)
+    elif kind == "tarball":
+        archive = tmp_path / "x.tar"
+        subprocess.run(["tar", "-cf", str(archive), "-C", str(Path(__file__).parent), "."], check=True)
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        source = BuildSource(span=SPAN, tarball=f"file://{archive}", sha256=digest)
+    else:
+        source = local_source({"input": "in"})
+    wanted = authored_build(source=source, build_script="set > variables; mkdir made; cp variables made/")
+    wanted = attrs.evolve(
+        wanted,
+        artifacts=(Artifact(span=SPAN, source="variables", dest="/v"), Artifact(span=SPAN, source="made", dest="/opt")),
+    )
+    base = resolved_image().base
+    tree = emitted(lower_build(base, wanted))
+    text = tree.text(f"{FOLDER}/fetch.sh") + tree.text(f"{FOLDER}/build.sh")
+    names = sorted({*re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text)} - {"PATH", "HOME", "SOURCE_DATE_EPOCH", "LC_ALL"})
+    free = [name for name in names if not any(check_variables(attrs.evolve(wanted, environment=((name, "x"),))))]
+    assert {"DESTDIR", "SRCDIR", "debug_shell", "work"} <= {*names} - {*free}
+    environment = tuple((name, f"own {name}") for name in free)
+    build = lower_build(base, attrs.evolve(wanted, environment=environment))
+    dest = run_scripts(emitted(build), "tool", tmp_path / "run")
+    seen = (dest / "v").read_text().splitlines()
+    assert [name for name in free if f"{name}='own {name}'" not in seen] == []
+    assert (dest / "opt/variables").read_text() == (dest / "v").read_text()
+    assert not (tmp_path / "run/build/tool/network").exists() or kind == "local"
 
 
 def test_a_missing_artifact_fails_and_shows_what_there_is(tmp_path: Path) -> None:

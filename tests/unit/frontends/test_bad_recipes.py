@@ -14,6 +14,7 @@ BAD = Path(__file__).resolve().parents[2] / "recipes" / "bad"
 
 EXPECTED: dict[str, list[tuple[str, int, int]]] = {
     "bomb.yaml": [("E_LIMIT", 7, 32)],
+    "build_variables.py": [("E_VALUE", 5, 5), ("E_VALUE", 5, 5)],
     "control.yaml": [("E_SYNTAX", 2, 13)],
     "decimal_mode.py": [("E_VALUE", 4, 1)],
     "deep.yaml": [("E_LIMIT", 2, 58)],

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.authored import at, resolved, run
 from support.builds import authored_build, local_source
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic
 from tdxc.ir import Artifact, Blob, Build, BuildLanguage, Repository, ResolvedBuild, SourceFile, Toolchain
 from tdxc.passes.lower_builds import LowerBuilds
@@ -258,6 +259,38 @@ def test_patches_need_the_program_that_applies_them() -> None:
     lowered = lower(authored_build(patches=(patch,)))
     assert packages(lowered) == ["patch"]
     assert lowered.patches == (patch,)
+
+
+def c(**changes: Any) -> Build:
+    return build(BuildLanguage.C, **{"source": local_source({"Makefile": ""}), **changes})
+
+
+@pytest.mark.parametrize(
+    ("authored", "name", "words"),
+    [
+        (authored_build(), "DESTDIR", ("the scripts of the build use", "`env DESTDIR=… COMMAND`")),
+        (rust(), "work", ("the scripts of the build use", "leave it out")),
+        (authored_build(), "PPID", ("means something to the shell", "`env PPID=… COMMAND`")),
+        (authored_build(), "BASH_ENV", ("means something to the shell",)),
+        (go(), "GOTOOLCHAIN", ("chooses the toolchain", "go_version=")),
+        (go(), "CGO_ENABLED", ("say so with cgo=",)),
+        (rust(), "CARGO_TARGET_DIR", ("changes where the program is made",)),
+        (rust(), "CARGO_ENCODED_RUSTFLAGS", ("use RUSTFLAGS",)),
+        (dotnet(), "NUGET_PACKAGES", ("is the folder",)),
+        (c(toolchain=asked("14")), "CC", ("version= or toolchain=", "keep one of the two")),
+    ],
+)
+def test_variables_that_the_steps_rely_on_cannot_be_set(authored: Build, name: str, words: tuple[str, ...]) -> None:
+    with_it = records.evolve(authored, environment=(("FINE", "1"), (name, "x")))
+    _, (found,) = run(LowerBuilds(), resolved("ubuntu/noble", builds=(with_it,)))
+    assert found.code is Code.E_VALUE
+    assert found.message.startswith(f"build 'tool': env= cannot set {name}, which ")
+    assert all(word in f"{found.message} {found.fix}" for word in words)
+
+
+def test_a_compiler_may_be_chosen_where_no_version_is_asked_for_and_other_languages_variables_are_free() -> None:
+    lowered = lower(c(environment=(("CC", "clang"), ("GOPATH", "/x"), ("RANDOM_SEED", "1"))))
+    assert {("CC", "clang"), ("GOPATH", "/x"), ("RANDOM_SEED", "1")} <= set(lowered.environment)
 
 
 def test_builds_for_alpine_are_refused() -> None:
