@@ -30,8 +30,10 @@ if [ -n "$group" ]; then # what the tests hold ours against
     want 'command -v swtpm' swtpm
     want 'command -v gcc && test -e /usr/include/stdio.h' 'gcc libc6-dev' # the race detector of Go
     want 'command -v cryptsetup' cryptsetup-bin
+    want 'command -v mke2fs && command -v e2fsck' e2fsprogs
     want 'command -v patch' patch
     want 'command -v openssl' openssl
+    want 'command -v ssh && command -v ssh-keygen' openssh-client
     want 'command -v curl' curl # what a build's scripts fetch with
     if [ -d ../shared/vectors ]; then want 'command -v go' golang-go; fi
 fi
