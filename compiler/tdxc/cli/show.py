@@ -138,11 +138,12 @@ def _kernel(image: ResolvedImage) -> list[dict[str, str]]:
 
 
 def _hardening(kernel: ResolvedKernel) -> list[dict[str, str]]:
-    """Recommendations that are not met by a kernel from source, and how many are."""
+    """Recommendations that are not met by a kernel from source, and how many are; of another kernel we know nothing."""
     from tdxc.ir import KernelSource
 
     if kernel.source is not KernelSource.SOURCE:
-        return []
+        why = "as the distribution configures it; of a kernel from source, known recommendations are listed here"
+        return [{"what": "hardening", "value": "", "why": why}]
     from tdxc.passes.kernel_hardening import hardening_verdicts, summary
 
     verdicts = hardening_verdicts(kernel)

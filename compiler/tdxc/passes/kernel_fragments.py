@@ -23,6 +23,9 @@ RECIPE_OPTIONS = "99-recipe"
 FIRST_OWN, FIRST_GIVEN = 10, 60
 """Numbers of the fragments: ours have fixed ones, so that a profile that adds one renames none; the recipe's follow."""
 
+MODULES = "modules"
+"""Name of the fragment for kernels from source that load modules, which no feature asks for but the recipe."""
+
 SOURCE_FOLDER = Path(__file__).parent.parent / "kconfig" / "source"
 """Package data beside the code, one file for each feature that has any, named after it."""
 
@@ -83,10 +86,16 @@ def recipe_options(kernel: Kernel, sink: DiagnosticSink) -> list[KconfigOption]:
     return options
 
 
+_LEAVE_OUT = "leave CONFIG_{name} out, or what needs it"
+
+
 def report_contradictions(
-    required: Iterable[KconfigOption], recipe: Iterable[KconfigOption], sink: DiagnosticSink
+    required: Iterable[KconfigOption], recipe: Iterable[KconfigOption], sink: DiagnosticSink, *, fix: str = _LEAVE_OUT
 ) -> None:
-    """E_KCONFIG for two lines of a recipe that differ, and for one that takes away what the image needs."""
+    """E_KCONFIG for two lines of a recipe that differ, and for one that takes away what the image needs.
+
+    ``fix``: what to do about the latter, with ``{name}`` and ``{value}`` of what is needed.
+    """
     recipe = list(recipe)
     for found in contradictions(recipe):
         sink.add(
@@ -105,12 +114,15 @@ def report_contradictions(
                 f"'{print_option(option)}' contradicts what the image needs: '{print_option(need)}'",
                 option.span,
                 notes=(Note(message=need.cause, span=need.span),),
-                fix=f"leave CONFIG_{option.name} out, or what needs it",
+                fix=fix.format(name=need.name, value=need.value),
             )
 
 
-def fragment_files(image: ResolvedImage, *, source: bool) -> tuple[KconfigFragment, ...]:
-    """The fragments as files of the tree, in the order of their numbers."""
+def fragment_files(image: ResolvedImage, *, source: bool, modules: bool = False) -> tuple[KconfigFragment, ...]:
+    """The fragments as files of the tree, in the order of their numbers.
+
+    ``source``: with those for kernels from source. ``modules``: with that for one that loads modules.
+    """
     fragments: list[KconfigFragment] = []
     for number, feature, node in _numbered(image):
         if source and source_text(feature.name):
@@ -118,6 +130,10 @@ def fragment_files(image: ResolvedImage, *, source: bool) -> tuple[KconfigFragme
         if feature.fragment:
             fragments.append(_file(f"{number}-{feature.fragment}", fragment_text(feature.fragment), feature, node))
     kernel = image.authored_kernel
+    if source and modules:
+        cause = "resolve-kernel: the recipe asks for a kernel with modules"
+        name = f"{FIRST_GIVEN - 1}-{MODULES}-source"
+        fragments.append(KconfigFragment(span=kernel.span, cause=cause, name=name, text=source_text(MODULES)))
     for number, fragment in enumerate(kernel.fragments, start=FIRST_GIVEN):
         fragments.append(records.evolve(fragment, name=f"{number}-{fragment.name}"))
     if kernel.config:

@@ -17,12 +17,16 @@ _TABLE = Path(__file__).parent.parent / "kconfig" / "recommendations.tsv"
 
 
 class Recommendation(NamedTuple):
-    """An option, the value that ``source`` recommends, and why it is left out where our fragments do without it."""
+    """An option, the value that ``source`` recommends, and why it is left out where our fragments do without it.
+
+    ``with_modules``: the reason for a kernel that loads modules, where it is another one.
+    """
 
     option: str
     value: str
     source: str
     left_out: str = ""
+    with_modules: str = ""
 
 
 class Verdict(NamedTuple):
@@ -44,7 +48,14 @@ def recommendations() -> tuple[Recommendation, ...]:
 def hardening_verdicts(kernel: ResolvedKernel) -> tuple[Verdict, ...]:
     """What becomes of each recommendation in this kernel from source."""
     asked = {option.name: option for option in (*kernel.base_options, *kernel.options)}
-    return tuple(_verdict(recommendation, asked) for recommendation in recommendations())
+    return tuple(_verdict(_for_kernel(recommendation, kernel), asked) for recommendation in recommendations())
+
+
+def _for_kernel(recommendation: Recommendation, kernel: ResolvedKernel) -> Recommendation:
+    """With the reason that holds for this kernel."""
+    if kernel.monolithic or not recommendation.with_modules:
+        return recommendation
+    return recommendation._replace(left_out=recommendation.with_modules)
 
 
 def _verdict(recommendation: Recommendation, asked: dict[str, KconfigOption]) -> Verdict:

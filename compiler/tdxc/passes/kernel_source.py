@@ -14,15 +14,14 @@ import re
 from pathlib import Path
 
 from tdxc import records
-from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note
-from tdxc.grammar import parse_kconfig, print_option
+from tdxc.diagnostics import Code, DiagnosticSink, Note
+from tdxc.grammar import print_option
 from tdxc.ir import (
     Artifact,
     Blob,
     BuildLanguage,
     BuildSource,
     Distribution,
-    KconfigOption,
     Kernel,
     KernelSource,
     Package,
@@ -33,26 +32,14 @@ from tdxc.ir import (
     Toolchain,
 )
 from tdxc.passes.kernel_cmdline import kernel_cmdline
-from tdxc.passes.kernel_fragments import (
-    default_options,
-    fragment_files,
-    recipe_options,
-    report_contradictions,
-    required_options,
-)
-from tdxc.passes.kernel_options import merge_options
+from tdxc.passes.kernel_configuration import OLDEST, configure
+from tdxc.passes.kernel_fragments import fragment_files
 from tdxc.passes.resolve_kernel import SOURCE_PREFIX
 from tdxc.quoting import shell_comment, shell_word
 
 BUILD_NAME = "kernel"
-OLDEST = (6, 7)
-"""The first Linux with TSM reports, through which a guest asks for quotes."""
-
 _SCRIPTS = Path(__file__).parent.parent / "kconfig" / "scripts"
 _VERSION = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?")
-_MODULES_ALONE = frozenset({"STRICT_MODULE_RWX"})
-"""Required options that a kernel without modules does not have."""
-
 _TOOLS = ("bc", "bison", "flex", "gcc", "libc6-dev", "libelf-dev", "libssl-dev", "make", "patch", "xz-utils", "zstd")
 _FETCH_TOOLS = ("ca-certificates", "curl")
 
@@ -92,7 +79,7 @@ def resolve_source_kernel(image: ResolvedImage, sink: DiagnosticSink) -> tuple[R
             message = f"a build has the name '{BUILD_NAME}', which is that of the kernel's own"
             sink.add(Code.E_CONFLICT, message, build.span, fix="give the build another name")
     origin = _origin(image, sink)
-    configured = _configuration(image, sink)
+    configured = configure(image, _series(origin.version) if origin else OLDEST, sink)
     resolved = ResolvedKernel(
         span=kernel.span,
         source=KernelSource.SOURCE,
@@ -101,7 +88,7 @@ def resolve_source_kernel(image: ResolvedImage, sink: DiagnosticSink) -> tuple[R
         cmdline=kernel_cmdline(kernel, sink),
         options=configured.demanded,
         base_options=configured.base,
-        fragments=fragment_files(image, source=kernel.config_file is None),
+        fragments=fragment_files(image, source=kernel.config_file is None, modules=configured.has_modules),
         monolithic=not configured.has_modules,
     )
     return resolved, _build(image, resolved, origin) if origin else None
@@ -210,76 +197,6 @@ def _package_name(origin: SourcePackage) -> str:
     return f"{origin.package}/{origin.suite}" if origin.suite else origin.package
 
 
-# --- its configuration
-
-
-@records.frozen
-class _Configuration:
-    """``demanded`` must hold; ``base`` is what the configuration starts from, ours or the recipe's file."""
-
-    demanded: tuple[KconfigOption, ...]
-    base: tuple[KconfigOption, ...]
-    has_modules: bool
-
-
-def _configuration(image: ResolvedImage, sink: DiagnosticSink) -> _Configuration:
-    kernel = image.authored_kernel
-    recipe = recipe_options(kernel, sink)
-    # a later line counts: of the features, one that needs an option comes behind the base that does without
-    base = _last_of_each(_config_file(kernel, sink) if kernel.config_file else default_options(image))
-    own = [option for option in (*base, *recipe) if option.name == "MODULES"]
-    has_modules = bool(own) and own[-1].value == "y"
-    required = [
-        option if has_modules or option.value != "m" else records.evolve(option, value="y")
-        for option in required_options(image)
-        if has_modules or option.name not in _MODULES_ALONE
-    ]
-    report_contradictions(required, recipe, sink)
-    if kernel.config_file:
-        report_contradictions(required, base, sink)
-    if not has_modules:
-        _refuse_modules((*base, *recipe), sink)
-    demanded = {option.name: option for option in merge_options(required, recipe)}
-    # where the base makes a requirement of ours stronger (y in place of m), its word stays; the recipe's own counts
-    ours = {name for name, option in demanded.items() if option.value == "m"} - {option.name for option in recipe}
-    kept = {option.name: option for option in base if option.name in ours}
-    return _Configuration(
-        demanded=tuple({**demanded, **kept}.values()),
-        base=tuple(option for option in merge_options(base) if option.name not in demanded),
-        has_modules=has_modules,
-    )
-
-
-def _config_file(kernel: Kernel, sink: DiagnosticSink) -> list[KconfigOption]:
-    """The options of the recipe's own .config; its constants of compiler and tools follow from the build's."""
-    blob = kernel.config_file
-    if blob is None:
-        return []
-    try:
-        options = parse_kconfig(blob.data.decode("utf-8", errors="replace"), kernel.span, file=kernel.config_name)
-    except DiagnosticError as error:
-        sink.extend(error.diagnostics)
-        return []
-    name = kernel.config_name or "config_file"
-    return [records.evolve(option, cause=f"{name} has it") for option in options]
-
-
-def _last_of_each(options: list[KconfigOption]) -> list[KconfigOption]:
-    """Kconfig takes the last line of each name in one file."""
-    return list({option.name: option for option in options}.values())
-
-
-def _refuse_modules(options: tuple[KconfigOption, ...], sink: DiagnosticSink) -> None:
-    for option in options:
-        if option.value == "m":
-            sink.add(
-                Code.E_KCONFIG,
-                f"'{print_option(option)}' asks for a module, and the kernel has none",
-                option.span,
-                fix=f"write CONFIG_{option.name}=y, or add CONFIG_MODULES=y for a kernel with modules",
-            )
-
-
 # --- its build
 
 
@@ -302,7 +219,7 @@ def _build(image: ResolvedImage, kernel: ResolvedKernel, origin: SourcePackage) 
         packages=tuple(Package(span=authored.span, cause=cause, name=name) for name in names),
         environment=_ENVIRONMENT,
         fetch=_fetch_text(tarball) if tarball else "",
-        compile=_compile_text(origin.version, sources),
+        compile=_compile_text(_told_version(origin.version), sources),
     )
 
 
@@ -320,6 +237,11 @@ def _fetch_text(tarball: BuildSource) -> str:
         "    exit 1\n"
         "fi\n"
     )
+
+
+def _told_version(version: str) -> str:
+    """How the sources of a version name themselves: a candidate has three numbers there (`make kernelversion`)."""
+    return re.sub(r"^([0-9]+\.[0-9]+)-rc", r"\1.0-rc", version)
 
 
 def _compile_text(version: str, sources: str) -> str:

@@ -99,7 +99,7 @@ class TestConfigure:
             tmp_path, "asked\tA\ty\twhy", "default\tB\tn\twhy", "file\tC\t0x10\twhy", 'asked\tD\t"a b"\tx'
         )
         assert finished.returncode == 0, finished.stderr
-        assert "all of 4 options are as they were asked for" in finished.stdout
+        assert "kernel: 4 options are as they were asked for, 0 left out" in finished.stdout
 
     def test_a_dropped_option_is_an_error_even_where_nobody_can_say_why(self, tmp_path: Path) -> None:
         finished = self.survive(tmp_path, "asked\tDROPPED\ty\tthe recipe asks for it", "default\tHZ\t1000\tspeed")

@@ -31,7 +31,7 @@ from tdxc.ir import (
 )
 from tdxc.ir.verify import verify_resolved
 from tdxc.passes.debloat import DebloatImage
-from tdxc.passes.kernel_fragments import SOURCE_FOLDER, source_options
+from tdxc.passes.kernel_fragments import MODULES, SOURCE_FOLDER, source_options
 from tdxc.passes.kernel_modules import KERNEL_FEATURES
 from tdxc.passes.kernel_source import config_text
 from tdxc.passes.resolve_kernel import ResolveKernel
@@ -208,7 +208,7 @@ def test_a_module_is_refused_unless_the_recipe_turns_modules_on() -> None:
     modules = KconfigOption(span=at(6), name="MODULES", value="y")
     made = source_kernel(given={"version": "6.12", "config": (modules, sound)})
     assert not made.monolithic
-    assert options_of(made)["VIRTIO_NET"] == "m"
+    assert options_of(made)["SND"] == "m"
     assert options_of(made)["STRICT_MODULE_RWX"] == "y"
 
 
@@ -288,7 +288,8 @@ def test_the_kernel_goes_into_the_uki_alone() -> None:
 
 
 def test_every_fragment_belongs_to_a_feature_and_gives_a_reason_for_each_option() -> None:
-    assert {path.stem for path in SOURCE_FOLDER.glob("*.config")} <= {feature.name for feature in KERNEL_FEATURES}
+    features = {feature.name for feature in KERNEL_FEATURES}
+    assert {path.stem for path in SOURCE_FOLDER.glob("*.config")} <= features | {MODULES}
     for path in SOURCE_FOLDER.glob("*.config"):
         options = source_options(path.stem)
         assert options
@@ -296,3 +297,82 @@ def test_every_fragment_belongs_to_a_feature_and_gives_a_reason_for_each_option(
             assert option.cause, f"{path.name}: {option.name} has no comment above it"
             assert not re.search(r"reason|comment above", option.cause), f"{path.name}: {option.name}"
         assert len({option.name for option in options}) == len(options)
+
+
+def options(**given: str) -> tuple[KconfigOption, ...]:
+    return tuple(KconfigOption(span=at(6), name=name, value=value) for name, value in given.items())
+
+
+class TestModules:
+    """A kernel with modules: nothing signs them, as the key would be another in each build."""
+
+    def test_none_are_signed_and_the_kernel_takes_them(self) -> None:
+        made = source_kernel(given={"version": "6.12", "config": options(MODULES="y")})
+        text = config_text(made)
+        assert 'CONFIG_MODULE_SIG_KEY=""\n' in text
+        assert "# CONFIG_MODULE_SIG_ALL is not set\n" in text
+        assert "# CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY is not set\n" in text
+        assert "CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY=y" not in text
+        assert any(fragment.name == "59-modules-source" for fragment in made.fragments)
+
+    def test_what_our_defaults_need_is_built_in_unless_the_recipe_says_otherwise(self) -> None:
+        """Defaults such as HYPERV_UTILS=y need HYPERV=y, and a feature is content with a module of it."""
+        targets = (OutputTarget(span=at(3), name="azure"),)
+        one = source_kernel(given={"version": "6.12", "config": options(MODULES="y")}, output_targets=targets)
+        assert "CONFIG_HYPERV=y\n" in config_text(one)
+        given = {"version": "6.12", "config": options(MODULES="y", HYPERV="m")}
+        assert "CONFIG_HYPERV=m\n" in config_text(source_kernel(given=given, output_targets=targets))
+
+    def test_without_modules_nothing_of_it_is_there(self) -> None:
+        made = source_kernel()
+        assert "MODULE_SIG" not in config_text(made)
+        assert not any("modules" in fragment.name for fragment in made.fragments)
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"MODULE_SIG_ALL": "y"},
+            {"MODULE_SIG_FORCE": "y"},
+            {"MODULE_SIG": "y", "MODULE_SIG_KEY": '"certs/signing_key.pem"'},
+        ],
+    )
+    def test_what_signs_them_is_refused(self, more: dict[str, str]) -> None:
+        found = fault(version="6.12", config=options(MODULES="y", **more))
+        assert found.code is Code.E_KCONFIG
+        assert "signs modules by a key that each build makes anew" in found.message
+
+    def test_a_configuration_that_signs_is_refused_until_the_recipe_says_otherwise(self) -> None:
+        file = Blob.of_text("CONFIG_MODULES=y\nCONFIG_MODULE_SIG=y\n")
+        assert "'CONFIG_MODULE_SIG=y' signs modules" in fault(config_file=file, config_name="my.config").message
+        mended = {"config_file": file, "config_name": "my.config", "config": options(MODULE_SIG_KEY='""')}
+        assert 'CONFIG_MODULE_SIG_KEY=""\n' in config_text(source_kernel(given=mended))
+
+
+@pytest.mark.parametrize(("version", "has_jit"), [("6.8", False), ("6.9.3", False), ("6.10", True), ("6.12", True)])
+def test_the_compiler_of_bpf_is_asked_for_where_it_needs_no_modules(version: str, has_jit: bool) -> None:
+    """Before Linux 6.10 it depends on MODULES, and a default that cannot be would end each build."""
+    given = {"version": version, "source": TARBALL}
+    assert ("CONFIG_BPF_JIT=y" in config_text(source_kernel(given=given))) is has_jit
+    assert "CONFIG_BPF_JIT=y" in config_text(source_kernel(given={**given, "config": options(MODULES="y")}))
+
+
+def test_config_counts_more_than_a_line_of_the_file() -> None:
+    file = Blob.of_text("# CONFIG_TCG_TPM is not set\n")
+    found = fault(config_file=file, config_name="my.config")
+    assert found.code is Code.E_KCONFIG
+    assert found.fix == 'write config={"TCG_TPM": "y"}, which counts more'
+    given = {"config_file": file, "config_name": "my.config", "config": options(TCG_TPM="y")}
+    assert "CONFIG_TCG_TPM=y" in config_text(source_kernel(given=given))
+
+
+def test_the_files_name_is_no_part_of_the_build() -> None:
+    file = Blob.of_text("CONFIG_A=y\n")
+    one, other = (build_of(config_file=file, config_name=name) for name in ("my.config", "other.config"))
+    assert one.source == other.source
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [("6.14-rc1", "6.14.0-rc1"), ("6.14.0-rc1", "6.14.0-rc1"), ("6.13.2", "6.13.2")]
+)
+def test_a_candidate_is_held_against_the_name_that_its_sources_give(version: str, told: str) -> None:
+    assert f"version={told}\n" in build_of(version=version, source=TARBALL).compile

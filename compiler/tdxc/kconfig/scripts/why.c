@@ -125,7 +125,9 @@ static void explain(const char *name, const char *value)
 	}
 	sym_calc_value(sym);
 	if (sym->type != S_BOOLEAN && sym->type != S_TRISTATE) {
-		if (!sym_string_valid(sym, value) || !sym_string_within_range(sym, value))
+		if (sym->type == S_STRING && *value != '"')
+			printf("%s\tis text, in quotation marks: \"%s\"\n", name, value);
+		else if (!sym_string_valid(sym, value) || !sym_string_within_range(sym, value))
 			printf("%s\ttakes no such value: %s\n", name, value);
 		else
 			explain_symbol(name, sym, yes, 0);
