@@ -28,46 +28,76 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--token-file", metavar="FILE", type=_FILE, help="The one-time token that the guest asks for.")
 @click.option("--manifest", "manifest_file", metavar="FILE", type=_FILE,
               help="What the guest's quote must match (`tdxc measure --format json`).")  # fmt: skip
+@click.option("--any-image", is_flag=True, help="Send to whatever trust domain answers, an attacker's own too.")
 @click.option("--collateral", metavar="FILE", type=_FILE, help="TCB info, QE identity and CRLs, to judge the quote.")
 @click.option("--without-quote", is_flag=True, help="Send although the guest cannot prove what it is.")
 @click.option("--no-tls", is_flag=True, help="Speak plain HTTP, which whoever carries it can read.")
 @format_option("text", "json")
 def command(
     action: str, host: str, source: Path | None, token_file: Path | None, manifest_file: Path | None,
-    collateral: Path | None, without_quote: bool, no_tls: bool, output_format: str,
+    any_image: bool, collateral: Path | None, without_quote: bool, no_tls: bool, output_format: str,
 ) -> None:  # fmt: skip
     """Send the secrets of a YAML file to the guest at HOST, or say which ones it waits for.
 
     ACTION is `send` or `status`; HOST may end in `:PORT`, and be `vsock:CID`. Before anything is sent, the guest must
-    give a TD quote for this very connection; with --manifest the image that runs there must be the one that was
-    measured. Secrets are never arguments: the file that holds them must be readable for its owner alone.
+    give a TD quote for this very connection, and the image that runs there must be the one of --manifest. What of the
+    quote could not be checked is said: without --collateral neither revocation nor the state of the platform. Secrets
+    are never arguments: the file that holds them must be readable for its owner alone.
     """
     from tdxc_runtime.secrets import connect
 
     name, port = _address(host)
-    if action == "send" and source is None:
-        raise click.UsageError("name the file with the secrets: --from FILE")
+    if action == "send":
+        _check_usage(source, manifest_file, any_image=any_image, without_quote=without_quote)
     values = _read_secrets(source) if action == "send" and source else {}
     token = _private_text(token_file).strip() if token_file else ""
     guest = connect(name, port, tls=not no_tls)
     if action == "status":
         _print(guest.status().data, output_format)
         return
-    proof = _proof(guest, manifest_file, collateral, without_quote=without_quote)
+    proof = None if without_quote else _proof(guest, manifest_file, collateral)
     answer = guest.post(values, token)
     if not answer.is_good:
         raise answer.refusal("the secrets")
-    _print({**answer.data, "proven": proof is not None, "compared": bool(proof and manifest_file)}, output_format)
+    _print({**answer.data, **_proven(proof, manifest_file)}, output_format)
 
 
-def _proof(
-    guest: GuestConnection, manifest_file: Path | None, collateral: Path | None, *, without_quote: bool
-) -> QuoteAnswer | None:
-    """The guest's proof; None where the user goes without."""
-    if without_quote:
-        if manifest_file:
-            raise click.UsageError("--manifest needs the quote that --without-quote goes without")
-        return None
+def _check_usage(source: Path | None, manifest_file: Path | None, *, any_image: bool, without_quote: bool) -> None:
+    """That is said what to send, and to whom: a quote that is compared with nothing may be an attacker's."""
+    if source is None:
+        raise click.UsageError("name the file with the secrets: --from FILE")
+    if manifest_file and (any_image or without_quote):
+        other = "--any-image" if any_image else "--without-quote"
+        raise click.UsageError(f"--manifest says what the guest must prove, and {other} that it need not")
+    if not (manifest_file or any_image or without_quote):
+        raise click.UsageError(
+            "say which image the guest must run: --manifest FILE, as `tdxc measure --format json` prints it "
+            "(--any-image sends to whatever trust domain answers, an attacker's own too)"
+        )
+
+
+def _proven(proof: QuoteAnswer | None, manifest_file: Path | None) -> dict[str, object]:
+    """What was proven, for who reads the answer; and on standard error what was not, as that is to be seen."""
+    if proof is None:
+        click.echo("not checked: anything: the guest was not asked what it is", err=True)
+        return {"proven": False, "compared": False}
+    found = proof.verification
+    for skipped in found.not_checked:
+        click.echo(f"not checked: {skipped.name}: {skipped.reason}", err=True)
+    if manifest_file is None:
+        click.echo("not checked: the image: the quote was compared with no manifest (--any-image)", err=True)
+    if found.tcb_status:
+        click.echo(f"TCB status: {found.tcb_status}", err=True)
+    return {
+        "proven": True,
+        "compared": manifest_file is not None,
+        "not_checked": [skipped.to_json() for skipped in found.not_checked],
+        "tcb_status": found.tcb_status,
+    }
+
+
+def _proof(guest: GuestConnection, manifest_file: Path | None, collateral: Path | None) -> QuoteAnswer:
+    """The guest's proof. Raises E_VERIFY where it has none or the wrong one."""
     from tdxc_runtime.measure.quotes import parse_collateral
     from tdxc_runtime.secrets import prove
 
@@ -83,9 +113,6 @@ def _proof(
             "the guest has nothing that makes quotes, so it cannot prove what it is: nothing was sent",
             fix="start it as a trust domain; for a test without one, say --without-quote",
         )
-    if manifest is None:
-        registers = "the quote holds, but was compared with nothing: --manifest FILE says what it must be"
-        click.echo(registers, err=True)
     return proof
 
 

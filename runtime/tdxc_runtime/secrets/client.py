@@ -7,6 +7,7 @@ the same key, so that nobody can step between the proof and the secrets.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -121,6 +122,8 @@ def _opened(host: str, port: int, tls: bool, timeout_s: float) -> Iterator[http.
         connection.connect()
         yield connection
     except (OSError, http.client.HTTPException) as fault:
+        if host.startswith(VSOCK) and isinstance(fault, OSError) and fault.errno in _WITHOUT_VSOCK:
+            raise _no_vsock(host, port, fault) from fault
         what = "TLS" if tls else "HTTP"
         fix = "the guest listens once its boot steps are done and until all secrets have come; its console says when"
         if isinstance(fault, ssl.SSLError) or (tls and host.startswith(VSOCK)):
@@ -132,6 +135,18 @@ def _opened(host: str, port: int, tls: bool, timeout_s: float) -> Iterator[http.
         ) from fault
     finally:
         connection.close()
+
+
+_WITHOUT_VSOCK = frozenset((errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENODEV))
+"""What vsock(7) says without its module, and without one that leads to guests."""
+
+
+def _no_vsock(host: str, port: int, fault: OSError) -> DiagnosticError:
+    return DiagnosticError.of(
+        Code.E_BACKEND_UNAVAILABLE,
+        f"{host}:{port} cannot be reached, as this machine has no vsock to guests: {fault.strerror or fault}",
+        fix="send from the guest's host, with its module vhost_vsock loaded (`modprobe vhost_vsock`, as root)",
+    )
 
 
 def _connection(host: str, port: int, tls: bool, timeout_s: float) -> http.client.HTTPConnection:
@@ -151,7 +166,10 @@ class _VsockConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Open the stream; OSError where this machine has no vsock."""
-        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        family = getattr(socket, "AF_VSOCK", None)
+        if family is None:
+            raise OSError(errno.EAFNOSUPPORT, "Python knows no vsock here")
+        sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock = sock
         sock.settimeout(self.timeout)
         sock.connect((int(self.host), self.port))

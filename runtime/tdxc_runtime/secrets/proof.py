@@ -11,6 +11,7 @@ import secrets
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError, Note
 
+from tdxc_runtime.measure.events import RTMR1, Algorithm
 from tdxc_runtime.measure.manifest import Manifest
 from tdxc_runtime.measure.quotes import Collateral, Quote, parse_quote, verify_quote
 from tdxc_runtime.measure.verify import Evidence, Verification, verify
@@ -38,8 +39,11 @@ def prove(
 ) -> QuoteAnswer | None:
     """Ask the guest for a quote and verify it; None when it has nothing that makes quotes.
 
-    Raises E_VERIFY with what does not hold, and E_QUOTE for something that is no quote.
+    Raises E_VERIFY with what does not hold, also for a manifest that does not tell the image from others, and E_QUOTE
+    for something that is no quote.
     """
+    if manifest is not None:
+        _check_tells_images_apart(manifest)
     nonce = secrets.token_bytes(32)
     answer = guest.quote(nonce)
     if answer.has_no_quote:
@@ -66,6 +70,18 @@ def prove(
             fix="compare the manifest with the image that runs there: `tdxc verify --quote` says more",
         )  # fmt: skip
     return QuoteAnswer(quote=quote, verification=verification)
+
+
+def _check_tells_images_apart(manifest: Manifest) -> None:
+    """RTMR1 holds the hash of what the firmware starts, the image (docs/measurement.md); all else may be another's."""
+    state, reason = manifest.state(RTMR1)
+    if not manifest.expected(RTMR1, Algorithm.SHA384):
+        raise DiagnosticError.of(
+            Code.E_VERIFY,
+            f"the manifest does not say what RTMR1 must be, which holds the image's hash ({reason or state}): "
+            "nothing was sent",
+            fix="measure the baked image for the platform that it runs on: `tdxc measure --format json`",
+        )
 
 
 def _unknown_provider(provider: str) -> DiagnosticError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import errno
 import functools
 import hashlib
 import http.server
@@ -73,7 +74,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         nonce = bytes.fromhex(self.path.partition("nonce=")[2])
         data = guest.report_data or hashlib.sha512(b"tdx-guest secrets v1\n" + nonce + guest.spki).digest()
-        quote = pki.quote(td=pki.body(report_data=data, rtmrs=(*pki.body().rtmrs[:3], guest.rtmr3)))
+        rtmr0, _, rtmr2, _ = pki.body().rtmrs
+        quote = pki.quote(td=pki.body(report_data=data, rtmrs=(rtmr0, bytes(48), rtmr2, guest.rtmr3)))
         self.say(200, {"provider": guest.provider, "quote": base64.b64encode(quote).decode()})
 
     def do_POST(self) -> None:
@@ -116,7 +118,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
         context.load_cert_chain(pem)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         made.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield made
         server.shutdown()
@@ -132,7 +134,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def send(guest: Guest, source: Path, *more: str | Path) -> Outcome:
-    outcome = invoke("secrets", "send", guest.host, "--from", source, *more)
+    """Send with these options; to any image where they say nothing of what the guest must be."""
+    said = {"--manifest", "--without-quote", "--any-image"} & set(map(str, more))
+    outcome = invoke("secrets", "send", guest.host, "--from", source, *(more if said else (*more, "--any-image")))
     assert VALUE not in outcome.out + outcome.err
     return outcome
 
@@ -140,7 +144,9 @@ def send(guest: Guest, source: Path, *more: str | Path) -> Outcome:
 def test_secrets_are_sent_once_the_quote_holds(guest: Guest, source: Path) -> None:
     outcome = send(guest, source)
     assert (outcome.status, outcome.out) == (0, "accepted: api_token, port, settings\nstate: complete\n"), outcome.err
-    assert "--manifest" in outcome.err
+    assert "not checked: the image: " in outcome.err
+    assert "not checked: TCB status: " in outcome.err
+    assert "not checked: revocation: " in outcome.err
     ((headers, body),) = guest.posts
     assert body == {"secrets": {"api_token": VALUE, "port": 8080, "settings": {"a": [1, True, None]}}}
     assert headers["Content-Type"] == "application/json"
@@ -157,12 +163,39 @@ def test_the_token_comes_from_a_file(guest: Guest, source: Path, tmp_path: Path)
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """A manifest that knows one register, which no event extends."""
-    states = {"rtmr3": {"state": "predicted", "covered": True}}
-    data = {"schema_version": 1, "platform": "qemu", "rtmr3": "00" * 48, "events": [], "registers": states}
-    path = tmp_path / "manifest.json"
+    """A manifest that knows two registers, which no event extends."""
+    return write_manifest(tmp_path / "manifest.json", "rtmr1", "rtmr3")
+
+
+def write_manifest(path: Path, *registers: str) -> Path:
+    states = {name: {"state": "predicted", "covered": True} for name in registers}
+    values = dict.fromkeys(registers, "00" * 48)
+    data = {"schema_version": 1, "platform": "qemu", **values, "events": [], "registers": states}
     path.write_text(json.dumps(data))
     return path
+
+
+def test_it_must_be_said_which_image_the_guest_runs(guest: Guest, source: Path, manifest: Path) -> None:
+    outcome = invoke("secrets", "send", guest.host, "--from", source)
+    assert outcome.status == 2
+    assert "--manifest FILE" in outcome.err
+    assert "--any-image" in outcome.err
+    assert send(guest, source, "--manifest", manifest, "--any-image").status == 2
+    assert guest.posts == []
+
+
+def test_a_manifest_that_tells_no_images_apart_is_refused(guest: Guest, source: Path, tmp_path: Path) -> None:
+    outcome = send(guest, source, "--manifest", write_manifest(tmp_path / "other.json", "rtmr2", "rtmr3"))
+    assert outcome.status == 4
+    assert "does not say what RTMR1 must be" in outcome.err
+    assert guest.posts == []
+
+
+def test_what_was_not_checked_is_data_too(guest: Guest, source: Path, manifest: Path) -> None:
+    outcome = send(guest, source, "--manifest", manifest, "--format", "json")
+    names = {item["name"] for item in outcome.data()["not_checked"]}
+    assert {"revocation", "TCB status", "mrtd matches the manifest"} <= names
+    assert outcome.data()["tcb_status"] is None
 
 
 def test_the_quote_is_held_against_the_manifest(guest: Guest, source: Path, manifest: Path) -> None:
@@ -271,7 +304,9 @@ def test_status_says_what_the_guest_waits_for(guest: Guest) -> None:
     ],
 )
 def test_bad_addresses_are_usage(source: Path, host: str) -> None:
-    assert invoke("secrets", "send", host, "--from", source).status == 2
+    outcome = invoke("secrets", "send", host, "--from", source, "--any-image")
+    assert outcome.status == 2
+    assert "is not HOST, HOST:PORT" in outcome.err
 
 
 class Vsock(socket.socket):
@@ -295,7 +330,7 @@ def test_a_guest_is_reached_over_vsock(guest: Guest, source: Path, monkeypatch: 
     monkeypatch.setattr(Vsock, "port", guest.port)
     monkeypatch.setattr(Vsock, "asked", [])
     monkeypatch.setattr("tdxc_runtime.secrets.client.socket.socket", Vsock)
-    outcome = invoke("secrets", "send", "vsock:3:9999", "--from", source)
+    outcome = invoke("secrets", "send", "vsock:3:9999", "--from", source, "--any-image")
     assert outcome.status == 0, outcome.err
     assert len(guest.posts) == 1
     assert set(Vsock.asked) == {(3, 9999)}
@@ -305,17 +340,37 @@ def test_a_guest_is_reached_over_vsock(guest: Guest, source: Path, monkeypatch: 
     assert "vsock:4294967294:8080 does not answer in HTTP" in outcome.err
 
 
+@pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.ENODEV])
+def test_a_machine_without_vsock_is_told(source: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(_self: Vsock, _address: object) -> None:
+        raise OSError(code, "nothing there")
+
+    monkeypatch.setattr(Vsock, "connect", refuse)
+    monkeypatch.setattr("tdxc_runtime.secrets.client.socket.socket", Vsock)
+    outcome = invoke("secrets", "send", "vsock:3", "--from", source, "--without-quote")
+    assert outcome.status == 3
+    assert "vsock:3:8080 cannot be reached, as this machine has no vsock to guests: nothing there" in outcome.err
+    assert "modprobe vhost_vsock" in outcome.err
+
+
+def test_a_python_without_vsock_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("tdxc_runtime.secrets.client.socket.AF_VSOCK")
+    outcome = invoke("secrets", "status", "vsock:3")
+    assert outcome.status == 3
+    assert "this machine has no vsock" in outcome.err
+
+
 def test_a_server_without_tls_is_told(source: Path) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        outcome = invoke("secrets", "send", f"127.0.0.1:{server.server_address[1]}", "--from", source)
+        outcome = invoke("secrets", "send", f"127.0.0.1:{server.server_address[1]}", "--from", source, "--any-image")
         thread.join()
     assert outcome.status == 3
     assert "say --no-tls" in outcome.err
 
 
 def test_who_does_not_answer_is_told(source: Path) -> None:
-    outcome = invoke("secrets", "send", "127.0.0.1:1", "--from", source)
+    outcome = invoke("secrets", "send", "127.0.0.1:1", "--from", source, "--any-image")
     assert outcome.status == 3
     assert "127.0.0.1:1 does not answer in TLS" in outcome.err
