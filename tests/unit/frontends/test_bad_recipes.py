@@ -42,6 +42,7 @@ EXPECTED: dict[str, list[tuple[str, int, int]]] = {
     "not_utf8.recipe": [("E_ENCODING", 4, 35)],
     "not_utf8.yaml": [("E_ENCODING", 2, 14)],
     "nul.recipe": [("E_SYNTAX", 2, 15)],
+    "number_as_password.yaml": [("E_SECRET", 4, 27)],
     "number_as_text.yaml": [("E_TYPE", 2, 10)],
     "placed_secret.py": [("E_SECRET", 9, 1), ("E_SECRET", 10, 1), ("E_SECRET", 11, 1)],
     "placed_secret.yaml": [("E_SECRET", 14, 5), ("E_SECRET", 17, 5)],
@@ -151,3 +152,18 @@ def test_bad_recipe_prints_place_line_and_fix_without_a_traceback(capfd: pytest.
     assert 'img.service("app", exec="/usr/bin/app", restrat="always")' in error
     assert "did you mean 'restart'?" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("plain_password.py", "hunter2"), ("number_as_password.yaml", "123456789"), ("placed_secret.py", "correct-horse")],
+)
+def test_what_is_secret_in_a_bad_recipe_is_not_repeated(
+    name: str, value: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert value in (BAD / name).read_text()
+    for more in ([], ["--format", "json"]):
+        run(tdxc, ["check", str(BAD / name), *more])
+        said = capfd.readouterr()
+        assert "E_SECRET" in said.out + said.err
+        assert value not in said.out + said.err
