@@ -52,7 +52,10 @@ def reviewed(recipe: Path) -> FileTree:
     )
 
 
-STAND_IN = (SourceFile(path="go.mod", content=Blob.of_text("module tdxvm/guest\n\ngo 1.24.0\n")),)
+STAND_IN = (
+    SourceFile(path="go.mod", content=Blob.of_text("module tdxvm/guest\n\ngo 1.24.0\n")),
+    SourceFile(path="main.go", content=Blob.of_text("package main\n\nfunc main() {}\n")),
+)
 
 
 @pytest.fixture(autouse=True)

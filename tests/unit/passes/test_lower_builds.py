@@ -13,7 +13,8 @@ from tdxc.ir import Artifact, Blob, Build, BuildLanguage, Repository, ResolvedBu
 from tdxc.passes.lower_builds import LowerBuilds
 
 MADE = (Artifact(span=at(6), source="", dest="/usr/bin/tool"),)
-GO_MOD = {"go.mod": "module x\n\nrequire example.com/y v1.0.0\n"}
+MAIN = {"main.go": "package main\n", "cmd/x/main.go": "package main\n"}
+GO_MOD = {"go.mod": "module x\n\nrequire example.com/y v1.0.0\n", **MAIN}
 
 
 def build(language: BuildLanguage, **changes: Any) -> Build:
@@ -26,11 +27,11 @@ def go(files: dict[str, str] | None = None, **changes: Any) -> Build:
 
 
 def rust(**changes: Any) -> Build:
-    return build(BuildLanguage.RUST, **{"source": local_source({"Cargo.lock": ""}), **changes})
+    return build(BuildLanguage.RUST, **{"source": local_source({"Cargo.lock": "", "Cargo.toml": ""}), **changes})
 
 
 def dotnet(**changes: Any) -> Build:
-    files = {"src/App/packages.lock.json": "{}"}
+    files = {"src/App/packages.lock.json": "{}", "src/App/App.csproj": ""}
     return build(BuildLanguage.DOTNET, **{"source": local_source(files), "package": "src/App", **changes})
 
 
@@ -156,9 +157,12 @@ def test_the_environment_holds_nothing_of_the_image() -> None:
     ("authored", "lock", "command"),
     [
         (build(BuildLanguage.GO, source=local_source(GO_MOD)), "go.sum", "go mod tidy"),
-        (build(BuildLanguage.RUST), "Cargo.lock", "cargo generate-lockfile"),
+        (rust(source=local_source({"Cargo.toml": ""})), "Cargo.lock", "cargo generate-lockfile"),
         (
-            dotnet(source=local_source(), toolchain=asked("8.0", url="https://example.org/s.tar.gz", sha256="0" * 64)),
+            dotnet(
+                source=local_source({"src/App/App.csproj": ""}),
+                toolchain=asked("8.0", url="https://example.org/s.tar.gz", sha256="0" * 64),
+            ),
             "src/App/packages.lock.json",
             "dotnet restore src/App -p:RuntimeIdentifier=linux-x64 --use-lock-file",
         ),
@@ -174,9 +178,96 @@ def test_a_missing_lock_file_is_an_error_with_the_command_that_makes_it(
     assert f"`{command}`" in found.fix
 
 
-def test_a_go_program_without_modules_needs_no_lock_file() -> None:
-    lower(build(BuildLanguage.GO, source=local_source({"go.mod": "module x\n"})))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "module x\n",
+        "module x\n\nrequire (\n)\n",
+        "module x\n// require example.com/y v1.0.0\n",
+        "module x\nrequire example.com/y v0.0.0\nreplace example.com/y => ./y\n",
+        'module x\nrequire (\n\t"a.b/y" v0.0.0 // indirect\n)\nreplace (\n\ta.b/y v0.0.0 => ../y // x\n)\n',
+    ],
+)
+def test_a_go_program_without_modules_from_elsewhere_needs_no_lock_file(text: str) -> None:
+    lower(build(BuildLanguage.GO, source=local_source({**MAIN, "go.mod": text})))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "module x\nrequire example.com/y v1.0.0\n",
+        "module x\nrequire(\n\texample.com/y v1.0.0\n)\n",
+        "module x\nrequire example.com/y v1.0.0\nreplace example.com/y => example.com/z v1.0.0\n",
+        "module x\nrequire example.com/y v1.0.0\nreplace example.com/z => ./z\n",
+    ],
+)
+def test_a_go_program_with_modules_from_elsewhere_needs_one(text: str) -> None:
+    assert "no go.sum" in fault(build(BuildLanguage.GO, source=local_source({**MAIN, "go.mod": text}))).message
+
+
+def test_modules_in_the_source_need_no_lock_file() -> None:
     lower(build(BuildLanguage.GO, source=local_source({**GO_MOD, "vendor/modules.txt": ""})))
+
+
+def test_what_a_patch_adds_is_there() -> None:
+    patch = SourceFile(
+        span=at(6), path="01.patch", content=Blob.of(b"--- /dev/null\n+++ b/go.sum\n@@ -0,0 +1 @@\n+x\n")
+    )
+    lower(build(BuildLanguage.GO, source=local_source(GO_MOD), patches=(patch,)))
+
+
+NO_PROJECT = {
+    "go": (build(BuildLanguage.GO, source=local_source(MAIN)), "no go.mod, so it is no Go module", "go mod init"),
+    "go below": (
+        build(BuildLanguage.GO, source=local_source({"a/b/go.mod": "", "tool/go.mod": ""})),
+        "no go.mod",
+        "folder 'tool'",
+    ),
+    "go files": (
+        build(BuildLanguage.GO, source=local_source({"go.mod": "module x\n", "cmd/b/b.go": "package main\n"})),
+        "no Go files beside its go.mod",
+        "package='./cmd/b'",
+    ),
+    "go tests alone": (
+        build(BuildLanguage.GO, source=local_source({"go.mod": "module x\n", "x_test.go": "package x\n"})),
+        "no Go files beside its go.mod",
+        "package='./cmd/NAME'",
+    ),
+    "go package": (go(package="./cmd/y"), "no Go files in ./cmd/y", "package='.' (or ./cmd/x)"),
+    "go library": (go(package="cmd/x"), "a package of its standard library", "package='./cmd/x'"),
+    "rust": (rust(source=local_source({"src/main.rs": ""})), "no Cargo.toml, so it is no Rust package", "cargo init"),
+    "rust below": (rust(source=local_source({"prover/Cargo.toml": ""})), "no Cargo.toml", "folder 'prover'"),
+    "dotnet": (
+        dotnet(source=local_source({"src/App/Program.cs": "", "src/Other/Other.fsproj": ""})),
+        "no project file in src/App",
+        "project='src/Other/Other.fsproj'",
+    ),
+    "dotnet file": (
+        dotnet(source=local_source({"Program.cs": ""}), package="App.csproj"),
+        "has no App.csproj",
+        "point src= at the folder",
+    ),
+    "dotnet two": (
+        dotnet(source=local_source({"b.csproj": "", "a.sln": ""}), package="."),
+        "several project files: a.sln, b.csproj",
+        "project='a.sln'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_PROJECT)
+def test_a_source_that_is_no_project_is_told_before_it_is_baked(case: str) -> None:
+    authored, message, fix = NO_PROJECT[case]
+    authored = records.evolve(authored, source=records.evolve(authored.source, span=at(9)))
+    found = fault(authored, "ubuntu/noble")
+    assert (found.code, str(found.span)) == (Code.E_BUILD, "recipe.py:9:1")
+    assert message in found.message
+    assert fix in found.fix
+
+
+def test_a_workspace_or_an_import_path_is_left_to_go() -> None:
+    lower(go(package="example.com/y/cmd/y"))
+    lower(build(BuildLanguage.GO, source=local_source({"go.work": "", "cmd/x/main.go": ""}), package="./cmd/x"))
 
 
 def test_a_lock_file_of_a_fetched_source_is_looked_for_when_it_is_there() -> None:

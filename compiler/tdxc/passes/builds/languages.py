@@ -8,13 +8,12 @@ Book ("Profiles", "cargo fetch", "Environment variables") and The rustc Book ("-
 from __future__ import annotations
 
 import posixpath
-import re
 
 from tdxc.ir import Build
+from tdxc.passes.builds.projects import needs_go_sum
 from tdxc.passes.builds.recipe import (
     Recipe,
     command,
-    file_text,
     folder,
     has_file,
     missing_lock,
@@ -23,14 +22,14 @@ from tdxc.passes.builds.recipe import (
     words,
 )
 
-_GO_REQUIRE = re.compile(r"^\s*require\b", re.MULTILINE)
 _DOTNET_RUNTIME = "linux-x64"
 
 _GO_FETCH = """\
 if [[ -f vendor/modules.txt ]]; then
     echo 'The modules are in vendor/ of the source.'
 else
-    if grep -qE '^[[:space:]]*require\\b' go.mod; then
+    # Without go.sum, Go can tell its modules only where all of them are folders of the source.
+    if [[ ! -f go.sum ]] && ! GOPROXY=off go list -m all > /dev/null; then
         {need_lock}
     fi
     fetch_modules
@@ -50,8 +49,8 @@ fi"""
 
 def go(build: Build) -> Recipe:
     """Go: modules by go.sum, one static program without paths, version control stamps and build ID."""
-    needs_modules = _GO_REQUIRE.search(file_text(build, "go.mod")) and not has_file(build, "vendor/modules.txt")
-    if build.source.is_local and needs_modules and not has_file(build, "go.sum"):
+    pinned = has_file(build, "go.sum") or has_file(build, "vendor/modules.txt")
+    if build.source.is_local and not pinned and needs_go_sum(build):
         raise missing_lock(build, "go.sum", "go mod tidy")
     home = folder(build.name)
     flags = " ".join(part for part in ("-s -w -buildid=", "-extldflags=-Wl,--build-id=none" * build.cgo) if part)

@@ -8,6 +8,7 @@ from tdxc import records
 from tdxc.ir import Base, Build, BuildLanguage, Package, ResolvedBuild
 from tdxc.passes.builds.c import c
 from tdxc.passes.builds.languages import dotnet, go, rust, script
+from tdxc.passes.builds.projects import check_project
 from tdxc.passes.builds.recipe import Recipe, merged_environment, path_of, placed_artifacts
 from tdxc.passes.builds.toolchains import choose_toolchain, fetch_packages
 
@@ -23,10 +24,11 @@ _RECIPES: dict[BuildLanguage, Callable[[Build], Recipe]] = {
 def lower_build(base: Base, build: Build, *, has_repositories: bool = False) -> ResolvedBuild:
     """The build with its scripts and packages; ``has_repositories``: whether others than the distribution's are asked.
 
-    Raises DiagnosticError: E_VALUE for a toolchain that is not to be had, E_BUILD for a local source without a lock
-    file, E_PATH for artifacts outside of the build's folder.
+    Raises DiagnosticError: E_VALUE for a toolchain that is not to be had, E_BUILD for a local source that is
+    no project of its language or has no lock file, E_PATH for artifacts outside of the build's folder.
     """
     offer = choose_toolchain(base, build, has_repositories=has_repositories)
+    check_project(build)
     recipe = _RECIPES[build.language](build)
     recipe = records.evolve(recipe, environment=(*recipe.environment, *offer.environment))
     names = {*offer.packages, *recipe.packages, *build.build_deps, *fetch_packages(build)}

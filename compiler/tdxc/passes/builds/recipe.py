@@ -7,12 +7,16 @@ All text here ends up in ``fetch.sh`` and ``build.sh`` of a build, which define 
 from __future__ import annotations
 
 import posixpath
+import re
+from collections.abc import Iterator
 
 from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import BUILD_ROOT, Artifact, Build
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_PATCHED = re.compile(rb"^\+\+\+ [^/\s]+/(\S+)", re.MULTILINE)
 
 
 @records.frozen
@@ -50,7 +54,17 @@ def command(*parts: str) -> str:
 
 def has_file(build: Build, path: str) -> bool:
     """Whether a local source has a file, by its path relative to the folder that the build runs in."""
-    return any(file.path == posixpath.normpath(path) for file in build.source.files)
+    wanted = posixpath.normpath(path)
+    return any(found == wanted for found in file_paths(build))
+
+
+def file_paths(build: Build) -> Iterator[str]:
+    """The paths of a local source's files, and those that its patches may add (``patch -p1`` drops the first part)."""
+    for file in build.source.files:
+        yield file.path
+    for patch in build.patches:
+        for path in _PATCHED.findall(patch.content.data):
+            yield path.decode("utf-8", "replace")
 
 
 def file_text(build: Build, path: str) -> str:

@@ -12,11 +12,9 @@ fetch_modules() {
     done < <(list_modules)
     if [[ -d $proxy ]] && GOPROXY=file://$proxy GONOPROXY=none GOSUMDB=off get_modules > "$work/modules.log" 2>&1; then
         echo 'All modules were downloaded earlier.'
+    elif [[ -n ${tdxc_offline-} ]]; then
+        GOPROXY=off get_modules || need_network 'the modules of go.sum'
     else
-        if [[ -n ${tdxc_offline-} ]] && grep -qE '^[[:space:]]*require\b' go.mod; then
-            cat "$work/modules.log" >&2 2> /dev/null || true
-            need_network 'the modules of go.sum'
-        fi
         get_modules
         while read -r name file; do
             file=$GOMODCACHE/cache/download/$file

@@ -88,11 +88,9 @@ fetch_modules() {
     done < <(list_modules)
     if [[ -d $proxy ]] && GOPROXY=file://$proxy GONOPROXY=none GOSUMDB=off get_modules > "$work/modules.log" 2>&1; then
         echo 'All modules were downloaded earlier.'
+    elif [[ -n ${tdxc_offline-} ]]; then
+        GOPROXY=off get_modules || need_network 'the modules of go.sum'
     else
-        if [[ -n ${tdxc_offline-} ]] && grep -qE '^[[:space:]]*require\b' go.mod; then
-            cat "$work/modules.log" >&2 2> /dev/null || true
-            need_network 'the modules of go.sum'
-        fi
         get_modules
         while read -r name file; do
             file=$GOMODCACHE/cache/download/$file
@@ -163,7 +161,8 @@ cd /var/lib/tdxc-build/tdx-guest/source
 if [[ -f vendor/modules.txt ]]; then
     echo 'The modules are in vendor/ of the source.'
 else
-    if grep -qE '^[[:space:]]*require\b' go.mod; then
+    # Without go.sum, Go can tell its modules only where all of them are folders of the source.
+    if [[ ! -f go.sum ]] && ! GOPROXY=off go list -m all > /dev/null; then
         need_lock go.sum 'go mod tidy'
     fi
     fetch_modules
