@@ -50,7 +50,8 @@ def read_folder(
 ) -> list[Source]:
     """All ``wanted`` files below a folder (by default all), sorted by name, names relative to it; without ``.git``.
 
-    Paths are handled as text, since pathlib takes longer than the reading. Raises as :func:`read_file` does, and
+    Links are followed. Paths are handled as text, since pathlib takes longer than the reading. Raises as
+    :func:`read_file` does; E_PATH for a link to a folder that it lies in, E_ENCODING for a name that is not UTF-8, and
     E_LIMIT above 512 MiB or 50,000 files in all.
     """
     folder = locate(root, given, outside=outside, span=span)
@@ -59,8 +60,9 @@ def read_folder(
     sources: list[Source] = []
     size = 0
     prefix = os.path.join(folder, "")  # noqa: PTH118 - see above
-    for path in _files_below(str(folder)):
+    for path in _files_below(str(folder), span):
         name = path.removeprefix(prefix)
+        _check_name(name, span)
         if not wanted(name):
             continue
         if not outside:
@@ -69,7 +71,8 @@ def read_folder(
         size += len(sources[-1].data)
         if size > FOLDER_LIMIT_BYTES or len(sources) > FOLDER_LIMIT_FILES:
             limit = f"{FOLDER_LIMIT_BYTES >> 20} MiB or {FOLDER_LIMIT_FILES} files"
-            raise DiagnosticError.of(Code.E_LIMIT, f"the folder '{given}' holds more than {limit}", span)
+            fix = "leave out what is built from the rest (target/, node_modules/); sources can be git(…) or tarball(…)"
+            raise DiagnosticError.of(Code.E_LIMIT, f"the folder '{given}' holds more than {limit}", span, fix=fix)
     return sources
 
 
@@ -123,11 +126,29 @@ def _siblings(path: Path) -> list[str]:
         return []
 
 
-def _files_below(folder: str) -> Iterator[str]:
-    for current, folders, files in os.walk(folder):
+def _files_below(folder: str, span: SourceSpan) -> Iterator[str]:
+    for current, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if name != ".git")
+        for name in folders:
+            _check_loop(os.path.join(current, name), span)  # noqa: PTH118 - see read_folder
         for name in sorted(files):
             yield os.path.join(current, name)  # noqa: PTH118 - see read_folder
+
+
+def _check_loop(path: str, span: SourceSpan) -> None:
+    """Refuse a link to a folder above it, below which there would be no end."""
+    link = Path(path)
+    if link.is_symlink() and link.parent.resolve().is_relative_to(link.resolve()):
+        message = f"'{path}' is a link to a folder that it lies in"
+        raise DiagnosticError.of(Code.E_PATH, message, span, fix="remove the link")
+
+
+def _check_name(name: str, span: SourceSpan) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        message = f"the file name {name!a} is not UTF-8"
+        raise DiagnosticError.of(Code.E_ENCODING, message, span, fix="rename the file") from error
 
 
 def _read(path: str, name: str, span: SourceSpan, given: str) -> Source:
@@ -137,7 +158,8 @@ def _read(path: str, name: str, span: SourceSpan, given: str) -> Source:
             raise DiagnosticError.of(Code.E_PATH, f"the source '{given}' is not a regular file", span)
         if status.st_size > FILE_LIMIT_BYTES:
             message = f"the source '{given}' is {status.st_size} bytes; the limit is {FILE_LIMIT_BYTES >> 20} MiB"
-            raise DiagnosticError.of(Code.E_LIMIT, message, span)
+            fix = "leave it out where it is built from the rest; what is large comes by a package or a build"
+            raise DiagnosticError.of(Code.E_LIMIT, message, span, fix=fix)
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see read_folder
             return Source(name=name, data=file.read(), executable=bool(status.st_mode & stat.S_IXUSR))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,40 @@ def test_local_sources_and_patches_are_read(folder: Path) -> None:
     build = frozen(folder, PAIRS[0][1])
     assert [file.path for file in build.source.files] == ["go.mod"]
     assert [(patch.path, patch.content.data) for patch in build.patches] == [("01-fix.patch", b"--- a\n+++ b\n")]
+
+
+def test_links_in_a_source_are_followed(folder: Path) -> None:
+    (folder / "src/real/deep").mkdir(parents=True)
+    (folder / "src/real/deep/a.h").write_text("a\n")
+    (folder / "src/inc").symlink_to("real")
+    (folder / "src/b.h").symlink_to("real/deep/a.h")
+    files = frozen(folder, _go).source.files
+    assert [file.path for file in files] == ["b.h", "go.mod", "inc/deep/a.h", "real/deep/a.h"]
+    assert len({file.content for file in files if file.path.endswith(".h")}) == 1
+
+
+@pytest.mark.parametrize("target", [".", "..", "../../src", "../../src/a/.."])
+def test_a_link_without_an_end_is_refused(folder: Path, target: str) -> None:
+    (folder / "src/a").mkdir()
+    (folder / "src/a/loop").symlink_to(target)
+    code, message, fix = fault(folder, _go)
+    assert code is Code.E_PATH
+    assert "a/loop' is a link to a folder that it lies in" in message
+    assert fix == "remove the link"
+
+
+def test_a_link_out_of_the_recipes_folder_is_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "secret").write_text("s\n")
+    (folder / "src/out").symlink_to(elsewhere)
+    assert fault(folder, _go)[:2] == (Code.E_PATH, "the source 'src (secret)' lies outside of the recipe's folder")
+
+
+def test_a_file_name_that_is_not_utf8_is_refused(folder: Path) -> None:
+    os.close(os.open(os.fsencode(folder / "src") + b"/a\xff", os.O_CREAT))
+    code, message, _ = fault(folder, _go)
+    assert code is Code.E_ENCODING
+    assert message == "the file name 'a\\udcff' is not UTF-8"
 
 
 def _go(**changes: Any) -> Build:
