@@ -135,7 +135,7 @@ def _into_unit(placed: PlacedUnit, view: _View, files: tuple[File, ...]) -> Iter
             found = _on_command_line(directive, placed, view)
         else:
             found = _in_directive(directive, placed, view)
-        if directive.key == "EnvironmentFile":
+        if directive.key in {"EnvironmentFile", "LoadCredential"}:
             yield from _in_file(directive, placed, view, files)
         if found is not None:
             secret, target, place = found
@@ -160,14 +160,20 @@ def _on_command_line(directive: Directive, placed: PlacedUnit, view: _View) -> _
 
 
 def _in_file(directive: Directive, placed: PlacedUnit, view: _View, files: tuple[File, ...]) -> Iterator[Diagnostic]:
-    """Values of variables in files of the image that a unit reads them from."""
-    path = view.resolved(directive.value.removeprefix("-")).strip("\"'")
+    """Values of variables and credentials in files of the image that a unit reads them from."""
+    value = view.resolved(directive.value).strip("\"'")
+    credential, _, loaded = value.partition(":")
+    path = loaded if directive.key == "LoadCredential" else value.removeprefix("-")
     for file in (file for file in files if file.path == path):
         text = file.content.data.decode(errors="replace")
-        for secret, target in view.variables:
-            if re.search(rf"^\s*(?:export\s+)?{target.variable}=", text, re.MULTILINE):
-                place = f"the image: '{path}' gives {target.variable} a value, and {placed.label} reads it"
-                yield _leak(secret, target, placed.node, place, at=file, fix=_FIX_VALUE)
+        for secret, target, names in view.names:
+            if directive.key == "LoadCredential":
+                is_given = target is None and credential == secret.name
+            else:
+                is_given = bool(names.variable) and _assigns(names.variable, text)
+            if is_given:
+                what = f"gives {names.variable or 'the credential'} a value, and {placed.label} reads it"
+                yield _leak(secret, target, placed.node, f"the image: '{path}' {what}", at=file, fix=_FIX_VALUE)
 
 
 def _in_directive(directive: Directive, placed: PlacedUnit, view: _View) -> _Found | None:
@@ -247,3 +253,7 @@ _FIX_VALUE = "leave the value out of the image: the delivery brings it once the 
 
 def _sets(variable: str, value: str) -> bool:
     return re.search(rf"(?:^|[\s\"']){re.escape(variable)}=", value) is not None
+
+
+def _assigns(variable: str, text: str) -> bool:
+    return re.search(rf"^\s*(?:export\s+)?{re.escape(variable)}=", text, re.MULTILINE) is not None

@@ -254,6 +254,19 @@ IN_THE_IMAGE: dict[str, tuple[int, dict[str, Any]]] = {
             **placed("/etc/e", "A=b\nexport TOKEN=hunter2\n"),
         },
     ),
+    "credential file": (
+        30,
+        {
+            "services": (
+                service(
+                    extra_unit=(
+                        Section(span=at(21), name="Service", directives=(directive("LoadCredential", "token:/etc/t"),)),
+                    )
+                ),
+            ),
+            **placed("/etc/t", "hunter2"),
+        },
+    ),
     "variable of the kernel's": (
         32,
         {"kernel": Kernel(span=at(32), cmdline="quiet systemd.setenv=TOKEN=hunter2")},
