@@ -21,6 +21,7 @@ from tdx._secret import SecretReference
 
 _PATH_MAX_BYTES = 4096
 _NAME_MAX_BYTES = 255
+_PROGRAM_PATH_BYTES = 512
 
 
 def _has_control(value: str) -> bool:
@@ -49,6 +50,13 @@ def _guest_file(value: str) -> Problem | None:
     if value == "/":
         return Problem(Code.E_PATH, "'/' is the root directory itself")
     return _guest_path(value)
+
+
+def _program_path(value: str) -> Problem | None:
+    if value == "/" or len(value.encode()) > _PROGRAM_PATH_BYTES:
+        text = f"is '/' or longer than {_PROGRAM_PATH_BYTES} bytes, which tdx-guest refuses"
+        return Problem(Code.E_PATH, text, "give a shorter path below a folder")
+    return None
 
 
 def _optional(check: Any) -> Any:
@@ -172,6 +180,13 @@ GuestPath = Annotated[str, Constraint(check=_guest_path, noun="an absolute path 
 GuestFile = Annotated[str, Constraint(check=_guest_file, noun="an absolute path in the image", pattern="^/.")]
 OptionalGuestPath = Annotated[
     str, Constraint(check=_optional(_guest_path), noun="an absolute path in the image", pattern="^(?:/.*)?$")
+]
+ProgramPath = Annotated[
+    GuestFile, Constraint(check=_program_path, noun="an absolute path of at most 512 bytes", pattern="^/.")
+]
+OptionalProgramPath = Annotated[
+    OptionalGuestPath,
+    Constraint(check=_optional(_program_path), noun="an absolute path of at most 512 bytes", pattern="^(?:/.+)?$"),
 ]
 EnvironmentFile = Annotated[
     str,

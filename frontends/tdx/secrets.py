@@ -6,6 +6,7 @@ A recipe never holds a secret's value. ``SecretDelivery.secret(...)`` gives a re
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from tdxc.diagnostics import Code, DiagnosticError
@@ -20,6 +21,8 @@ Kind = Literal["string", "int", "json", "pem", "base64"]
 
 _RESERVED = ("PATH", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY")
 _RESERVED_PREFIXES = ("LD_", "LISTEN_")
+_LONGEST_VARIABLE = 128
+_LARGEST_INTEGER = 2**63
 
 
 def _pattern(value: str) -> Problem | None:
@@ -40,7 +43,7 @@ def _runtime_path(value: str) -> Problem | None:
     if not value.startswith("/run/"):
         message = f"'{value}' is not below /run, which is in memory: a secret is never written anywhere else"
         return Problem(Code.E_SECRET, message, f"write '/run/secrets/{value.rpartition('/')[2] or 'name'}'")
-    if value.startswith("/run/tdx-guest/"):
+    if value == "/run/tdx-guest" or value.startswith("/run/tdx-guest/"):
         return Problem(Code.E_VALUE, f"'{value}' is in the folder of the guest's program", "write '/run/secrets/…'")
     return None
 
@@ -55,14 +58,35 @@ def _file_mode(value: int | str) -> Problem | None:
 def _variable(value: str) -> Problem | None:
     if value in _RESERVED or value.startswith(_RESERVED_PREFIXES):
         return Problem(Code.E_VALUE, f"'{value}' means something to systemd or to the loader", "give another name")
+    if len(value) > _LONGEST_VARIABLE:
+        return Problem(Code.E_VALUE, f"has {len(value)} characters; the limit is {_LONGEST_VARIABLE}")
     return None
+
+
+def _scope(value: str) -> Problem | None:
+    if "\\" in value:
+        text = f"{value!r} has a backslash, and the scope becomes the name of a file of the guest's program"
+        return Problem(Code.E_VALUE, text, "give the service a name without one, or the secret a file")
+    return None
+
+
+def _out_of_reach(values: tuple[str, ...], kind: str, min_length: int, max_length: int) -> str:
+    """The first value of an enum that no secret can have under the other rules; empty when there is none."""
+    for value in values:
+        is_integer = re.fullmatch(r"-?[1-9][0-9]{0,18}|0", value) is not None
+        if kind == "int" and not (is_integer and -_LARGEST_INTEGER <= int(value) < _LARGEST_INTEGER):
+            return f"{value!r} is no integer of 64 bits in its decimal form"
+        if not min_length <= len(value) <= max_length:
+            return f"{value!r} has {len(value)} characters, and {min_length} to {max_length} are allowed"
+    return ""
 
 
 Pattern = Annotated[v.Line, Constraint(check=_pattern, noun="a regular expression in RE2's syntax")]
 Length = Annotated[int, Constraint(check=_length, noun="a length", minimum=0, maximum=1 << 20)]
-RuntimePath = Annotated[v.GuestFile, Constraint(check=_runtime_path, noun="a path below /run", pattern="^/run/.")]
+RuntimePath = Annotated[v.ProgramPath, Constraint(check=_runtime_path, noun="a path below /run", pattern="^/run/.")]
 SecretMode = Annotated[v.Mode, Constraint(check=_file_mode, noun="a file mode without rights for others")]
 Variable = Annotated[v.EnvironmentName, Constraint(check=_variable, noun="an environment variable name")]
+Scope = Annotated[v.ServiceName, Constraint(check=_scope, noun="'global', or the name of a service")]
 
 
 class SecretSchema:
@@ -93,6 +117,9 @@ class SecretSchema:
         if enum and kind not in {"string", "int"}:
             message = f"SecretSchema(): a secret of the kind '{kind}' has no enum"
             raise DiagnosticError.of(Code.E_VALUE, message, here(), fix="leave enum out, or use the kind 'string'")
+        if fault := _out_of_reach(tuple(enum), kind, min_length, max_length):
+            message = f"SecretSchema(): {fault}, so no secret of the kind '{kind}' can be that"
+            raise DiagnosticError.of(Code.E_VALUE, message, here(), fix="correct enum, or leave the value out")
         self.kind = kind
         self.min_length = min_length
         self.max_length = max_length
@@ -119,7 +146,7 @@ class SecretTarget:
 
     @classmethod
     @describes
-    def env(cls, name: Variable, *, scope: v.ServiceName = "global") -> SecretTarget:
+    def env(cls, name: Variable, *, scope: Scope = "global") -> SecretTarget:
         """An environment variable of every service of the image (``global``), or of the service that is named."""
         scope = scope if scope == "global" else f"{scope.removesuffix('.service')}.service"
         return cls(TargetNode(kind="env", variable=name, scope=scope, span=here()))

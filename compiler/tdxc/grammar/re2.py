@@ -16,6 +16,7 @@ import string
 from tdxc import records
 
 MAX_PATTERN = 1024
+"""Bytes of UTF-8 that the guest takes."""
 _MAX_REPEAT = 1000
 """Go's limit, for one repetition and for the product of nested ones."""
 
@@ -67,8 +68,9 @@ def check_pattern(text: str) -> None:
 
     >>> check_pattern("^tok_[a-z0-9]{8,}$")
     """
-    if len(text) > MAX_PATTERN:
-        raise PatternError(f"has {len(text)} characters; the limit is {MAX_PATTERN}", 0)
+    size = len(text.encode())
+    if size > MAX_PATTERN:
+        raise PatternError(f"has {size} bytes; the limit is {MAX_PATTERN}", 0)
     reader = _Reader(text)
     reader.flags()
     reader.alternatives(depth=0)

@@ -5,21 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan, nearest
-from tdxc.ir import EncryptedDisk, Node, ResolvedImage, Secret, SecretDelivery, SecretTarget
+from tdxc.ir import EncryptedDisk, GuestKey, Node, ResolvedImage, Secret, SecretDelivery, SecretTarget
 
 _BASES = ("debian/trixie",)
 """Bases whose Go (1.24) builds ``tdx-guest``: bookworm has 1.19 and noble 1.22."""
+
+_MOST_SECRETS = 256
+_MOST_TARGETS = 64
+_LARGEST_CONFIG = 1 << 20
+"""What ``tdx-guest`` takes; a property test holds the two together."""
 
 
 def check_guest(image: ResolvedImage) -> Iterator[Diagnostic]:
     """All contradictions, each at its own line."""
     yield from _check_base(image)
     yield from _check_init(image)
+    yield from _check_keys(image)
     yield from _check_disks(image)
     yield from _check_uses(image)
     if image.secret_delivery is not None:
         yield from _check_delivery(image.secret_delivery, image)
         yield from _check_targets(image.secret_delivery, image)
+
+
+def check_size(size_bytes: int, image: ResolvedImage) -> Iterator[Diagnostic]:
+    """The guest reads its configuration up to a limit, since it takes no file for granted."""
+    if size_bytes > _LARGEST_CONFIG:
+        message = f"the configuration of tdx-guest has {size_bytes} bytes, and it reads {_LARGEST_CONFIG}"
+        fix = "declare fewer secrets, shorter enums and patterns, or fewer targets"
+        yield _fault(Code.E_LIMIT, message, image.secret_delivery or image, fix)
 
 
 def _check_base(image: ResolvedImage) -> Iterator[Diagnostic]:
@@ -39,6 +53,24 @@ def _check_init(image: ResolvedImage) -> Iterator[Diagnostic]:
         if node is not None:
             message = f"{what} is a service of systemd, but the init is '{image.init}'"
             yield _fault(Code.E_UNSUPPORTED, message, node, "write init = 'systemd'")
+
+
+def _check_keys(image: ResolvedImage) -> Iterator[Diagnostic]:
+    """A key is for disks, or is kept. A sealed one has no other place than the header of its disk."""
+    opened = {disk.key for disk in image.encrypted_disks}
+    if opened - {key.name for key in image.guest_keys}:
+        return  # a disk names none of the keys: that is what is wrong
+    for key in image.guest_keys:
+        if key.name not in opened and (key.strategy == "tpm" or not key.keep):
+            yield _without_disk(key)
+
+
+def _without_disk(key: GuestKey) -> Diagnostic:
+    message = f"KeyGeneration makes the key '{key.name}', and no DiskEncryption of the same image opens a disk with it"
+    fix = f"apply DiskEncryption(…, key='{key.name}') beside it: both in the image, or both in the same profile"
+    if key.strategy != "tpm":
+        fix += "; or keep=True where a service reads the key"
+    return _fault(Code.E_REFERENCE, message, key, fix)
 
 
 def _check_disks(image: ResolvedImage) -> Iterator[Diagnostic]:
@@ -95,6 +127,10 @@ def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[
             Code.E_VALUE, message, delivery, "declare one with delivery.secret(…) before delivery.apply(image)"
         )
     yield from _repeated("secret", delivery.secrets, lambda node: node.name)
+    if len(delivery.secrets) > _MOST_SECRETS:
+        message = f"SecretDelivery has {len(delivery.secrets)} secrets; the limit is {_MOST_SECRETS}"
+        fix = "put several values into one secret of the kind 'json'"
+        yield _fault(Code.E_LIMIT, message, delivery.secrets[_MOST_SECRETS], fix)
     for unit in image.units:
         port = delivery.port if delivery.method == "http_post" else 0
         if port and unit.needs and port in unit.needs.ports:
@@ -105,24 +141,39 @@ def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[
 def _check_targets(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[Diagnostic]:
     services = [unit.name for unit in image.units if unit.name.endswith(".service")]
     first: dict[tuple[str, str], tuple[Secret, SecretTarget]] = {}
+    files = {target.path: target for secret in delivery.secrets for target in secret.targets if target.path}
     used = {name for unit in image.units if unit.needs for name in unit.needs.secrets}
     for secret in delivery.secrets:
         if not secret.targets and secret.name not in used:
             message = f"the secret '{secret.name}' goes nowhere: it has no target, and no service uses it"
             yield _fault(Code.E_VALUE, message, secret, "give it a target, or name it in service(secrets=[…])")
+        if len(secret.targets) + (secret.name in used) > _MOST_TARGETS:
+            message = f"the secret '{secret.name}' has {len(secret.targets)} targets; the limit is {_MOST_TARGETS}"
+            if secret.name in used:
+                message += ", of which one is for the services that use it"
+            yield _fault(Code.E_LIMIT, message, secret, "let programs share a file by its group")
         for target in secret.targets:
             yield from _check_target(secret, target, services)
-            for place in _places(target):
-                other = first.setdefault(place, (secret, target))
-                if other[1] is not target:
-                    message = f"the secrets '{other[0].name}' and '{secret.name}' both go to {_describe(target)}"
-                    if other[0] is secret:
-                        message = f"the secret '{secret.name}' goes to {_describe(target)} twice"
-                    yield _fault(Code.E_CONFLICT, message, target, "give each its own", "the other is here", other[1])
+            yield from _check_folders(target, files)
+            place = (target.path, "") if target.kind == "file" else (target.variable, target.scope)
+            if place not in first:
+                first[place] = secret, target
+                continue
+            other, earlier = first[place]
+            message = f"the secrets '{other.name}' and '{secret.name}' both go to {_describe(target)}"
+            if other is secret:
+                message = f"the secret '{secret.name}' goes to {_describe(target)} twice"
+            yield _fault(Code.E_CONFLICT, message, target, "give each its own", "the other is here", earlier)
 
 
-def _places(target: SecretTarget) -> tuple[tuple[str, str], ...]:
-    return ((target.path, ""),) if target.kind == "file" else ((target.variable, target.scope),)
+def _check_folders(target: SecretTarget, files: dict[str, SecretTarget]) -> Iterator[Diagnostic]:
+    """The folder of a secret's file is no file of another secret."""
+    folder = target.path.rpartition("/")[0]
+    while folder:
+        if folder in files:
+            message = f"'{target.path}' is below '{folder}', which is the file of a secret"
+            yield _fault(Code.E_CONFLICT, message, target, "give each its own folder", "it is here", files[folder])
+        folder = folder.rpartition("/")[0]
 
 
 def _check_target(secret: Secret, target: SecretTarget, services: list[str]) -> Iterator[Diagnostic]:

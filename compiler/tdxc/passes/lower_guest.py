@@ -24,7 +24,8 @@ class LowerGuest:
         declared = image.guest_keys or image.encrypted_disks or image.secret_delivery or image.quote_service
         if not declared and not any(unit.needs and unit.needs.secrets for unit in image.units):
             return image
-        from tdxc.passes.guest_checks import check_guest
+        from tdxc.passes.guest_checks import check_guest, check_size
+        from tdxc.passes.guest_config import CONFIG_PATH
         from tdxc.passes.guest_platform import check_platform, for_platform
         from tdxc.passes.guest_units import with_guest
         from tdxc.passes.secret_flow import check_flow
@@ -32,4 +33,8 @@ class LowerGuest:
         ctx.sink.extend(check_guest(image))
         ctx.sink.extend(check_flow(image))
         ctx.sink.extend(check_platform(image))
-        return with_guest(for_platform(image))
+        lowered = with_guest(for_platform(image))
+        for file in lowered.files:
+            if file.path == CONFIG_PATH:
+                ctx.sink.extend(check_size(file.content.size_bytes, image))
+        return lowered

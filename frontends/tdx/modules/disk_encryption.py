@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from tdxc.diagnostics import Code, DiagnosticError
@@ -17,6 +18,24 @@ from tdx.modules._guest import DISK_PRIORITY, PROGRAM, VolumeName, between, inst
 def _device(value: str) -> Problem | None:
     if value and not value.startswith("/dev/"):
         return Problem(Code.E_PATH, f"'{value}' is no path below /dev")
+    return _device_pattern(value)
+
+
+_GLOB_TOKEN = re.compile(r"[^\\\[]|\\.|\[\^?+(?:{0}(?:-{0})?)++\]".format(r"(?:[^\\\]-]|\\.)"), re.DOTALL)
+"""Go's ``path.Match``, by which the guest reads patterns (package documentation): classes escape '-' and ']'."""
+
+
+def _device_pattern(value: str) -> Problem | None:
+    """A path without a special character is a pattern too."""
+    at = 0
+    while at < len(value):
+        token = _GLOB_TOKEN.match(value, at)
+        if token is None:
+            text = f"'{value}' is no pattern: what begins with '{value[at]}' at character {at + 1} does not end"
+            return Problem(Code.E_VALUE, text, f"write \\{value[at]} for the character itself, [a-z] for a class")
+        if token[0].startswith("[!"):
+            return Problem(Code.E_VALUE, f"'{value}' has a class that begins with '!'", "write [^…] for all others")
+        at = token.end()
     return None
 
 
@@ -28,8 +47,8 @@ def _mount_point(value: str) -> Problem | None:
     return None
 
 
-Device = Annotated[v.OptionalGuestPath, Constraint(check=_device, noun="a path below /dev", pattern="^(?:/dev/.+)?$")]
-MountPoint = Annotated[v.GuestFile, Constraint(check=_mount_point, noun="a mount point", pattern="^/.")]
+Device = Annotated[v.OptionalProgramPath, Constraint(check=_device, noun="a path below /dev", pattern="^(?:/dev/.+)?$")]
+MountPoint = Annotated[v.ProgramPath, Constraint(check=_mount_point, noun="a mount point", pattern="^/.")]
 DeviceWait = Annotated[int, between(0, 600, "a time in seconds")]
 Format = Literal["on_initialize", "always", "never", "on_fail"]
 Option = Literal["noexec", "noatime", "relatime", "ro", "sync"]

@@ -33,7 +33,7 @@ class KeyGeneration:
         *,
         name: VolumeName = "disk",
         pcrs: list[Pcr] | tuple[Pcr, ...] = (),
-        pipe: v.OptionalGuestPath = "",
+        pipe: v.OptionalProgramPath = "",
         timeout: PipeTimeout = 300,
         keep: bool = False,
     ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from tdxc import quoting, records
-from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
+from tdxc.diagnostics import Code, DiagnosticError, Note, SourceSpan
 from tdxc.ir import DEFAULT_MAX_LENGTH, Secret
 from tdxc.ir import SecretDelivery as DeliveryNode
 
@@ -25,12 +26,18 @@ _LONGEST_TIMEOUT_S = 7 * 24 * 3600
 def _address(value: str) -> Problem | None:
     import ipaddress
 
+    plain, zone, name = value.partition("%")
     try:
-        if value:
-            ipaddress.ip_address(value)
+        parsed = ipaddress.ip_address(plain) if value else None
     except ValueError:
         return Problem(Code.E_VALUE, f"{value!r} is no IP address", "leave it out for all addresses of the guest")
+    if zone and (getattr(parsed, "ipv4_mapped", None) or not _INTERFACE.fullmatch(name)):
+        return Problem(Code.E_VALUE, f"{value!r} is no IP address with the name of an interface behind '%'")
     return None
+
+
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
+"""The kernel takes 15 bytes (IFNAMSIZ of linux/if.h); these are those that names in use have."""
 
 
 OptionalAddress = Annotated[str, Constraint(check=_address, noun="an IP address")]
@@ -57,10 +64,10 @@ class SecretDelivery:
         port: v.Port = DEFAULT_PORT,
         address: OptionalAddress = "",
         tls: Literal["generated", "files", "off"] | None = None,
-        certificate: v.OptionalGuestPath = "",
-        certificate_key: v.OptionalGuestPath = "",
+        certificate: v.OptionalProgramPath = "",
+        certificate_key: v.OptionalProgramPath = "",
         token_sha256: v.Sha256 = "",
-        source: v.OptionalGuestPath = "",
+        source: v.OptionalProgramPath = "",
         max_body_bytes: BodySize = DEFAULT_MAX_LENGTH,
         timeout: Timeout = 0,
         secrets: list[Mapping[str, object]] | tuple[Mapping[str, object], ...] = (),
@@ -82,6 +89,7 @@ class SecretDelivery:
             span=site.span,
         )
         self._secrets: list[Secret] = []
+        self._applied: SourceSpan | None = None
         for index, given in enumerate(secrets):
             span = site.span_of("secrets", index)
             with describing_at(Site(span=span, label=f"secrets[{index}]", noun="key")):
@@ -98,10 +106,12 @@ class SecretDelivery:
     ) -> SecretReference:
         """Declare a secret; gives a reference for ``image.service(secrets=[...])``, which never becomes text.
 
-        Services that use a ``required`` secret do not start before it has come.
+        Services that use a ``required`` secret do not start before it has come. All secrets are declared before
+        :meth:`apply`.
         """
         span = here()
         rule = schema or SecretSchema()
+        self._check_secret(name, rule.min_length, span)
         node = Secret(
             name=name,
             required=required,
@@ -116,9 +126,26 @@ class SecretDelivery:
         self._secrets.append(node)
         return SecretReference(name, span)
 
+    def _check_secret(self, name: str, min_length: int, span: SourceSpan) -> None:
+        """Refuse a secret that would never come: the delivery has been applied, or its body is too short."""
+        if self._applied is not None:
+            message = f"the secret '{name}' is declared after the delivery was applied, so no image would know of it"
+            raise DiagnosticError.of(
+                Code.E_VALUE,
+                message,
+                span,
+                fix="move delivery.apply(image) behind all secrets",
+                notes=(Note(message="it was applied here", span=self._applied),),
+            )
+        most = self._node.max_body_bytes
+        if min_length > most:
+            message = f"the secret '{name}' has at least {min_length} characters, and max_body_bytes is {most}"
+            raise DiagnosticError.of(Code.E_VALUE, message, span, fix="raise max_body_bytes, or lower min_length")
+
     def apply(self, image: Image) -> None:
         """Declare the delivery, the program that carries it out, and the folders that it writes to."""
         with image.module("SecretDelivery"):
+            self._applied = image.place
             install_program(image)
             image.declare_one("secret_delivery", records.evolve(self._node, secrets=tuple(self._secrets)))
             if self._node.method == "vsock":

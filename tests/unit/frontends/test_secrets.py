@@ -133,7 +133,7 @@ def test_files_of_secrets_are_not_for_others(mode: int | str) -> None:
         SecretTarget.file("/run/secrets/a", mode=mode)
 
 
-@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "LISTEN_FDS", "NOTIFY_SOCKET", "A B", "1A", ""])
+@pytest.mark.parametrize("name", ["PATH", "A" * 129, "LD_PRELOAD", "LISTEN_FDS", "NOTIFY_SOCKET", "A B", "1A", ""])
 def test_variables_that_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(DiagnosticError):
         SecretTarget.env(name)
@@ -150,6 +150,12 @@ def test_variables_that_mean_something_else_are_refused(name: str) -> None:
         {"kind": "json", "pattern": "x"},
         {"kind": "pem", "enum": ["a"]},
         {"max_length": (1 << 20) + 1},
+        {"pattern": "é" * 513},
+        {"kind": "int", "enum": ["80", "x"]},
+        {"kind": "int", "enum": ["08"]},
+        {"kind": "int", "enum": [str(2**63)]},
+        {"enum": ["low", "higher"], "max_length": 4},
+        {"enum": ["", "b"], "min_length": 1},
     ],
 )
 def test_schemas_that_no_value_fits_are_refused(arguments: dict[str, object]) -> None:
@@ -170,6 +176,13 @@ def test_schemas_that_no_value_fits_are_refused(arguments: dict[str, object]) ->
         {"method": "env", "token_sha256": "0" * 64},
         {"port": 0},
         {"address": "example.org"},
+        {"address": "fe80::1%"},
+        {"address": "fe80::1%a\n"},
+        {"address": "::ffff:1.2.3.4%eth0"},
+        {"method": "file", "source": "/"},
+        {"method": "file", "source": "/dev/" + "x" * 200 + "/" + "y" * 200 + "/" + "z" * 200},
+        {"tls": "files", "certificate": "/", "certificate_key": "/run/k.pem"},
+        {"max_body_bytes": 1024, "secrets": [{"name": "a", "schema": {"min_length": 1025}}]},
         {"secrets": [{"name": "a", "targets": [{"pipe": "/x"}]}]},
         {"secrets": [{"name": "a", "schema": {"knid": "x"}}]},
         {"secrets": [{"nmae": "a"}]},
@@ -195,6 +208,12 @@ def test_deliveries_that_contradict_themselves_are_refused(arguments: dict[str, 
         {"device": "/dev/vda", "name": "A"},
         {"device": "/dev/vda", "wait": 601},
         {"device": "/dev/vda", "format": "maybe"},
+        {"device": "/dev/disk/by-id/x["},
+        {"strategy": "pathglob", "pathglob": "/dev/vd["},
+        {"strategy": "pathglob", "pathglob": "/dev/vd[]"},
+        {"strategy": "pathglob", "pathglob": "/dev/vd[a-]"},
+        {"strategy": "pathglob", "pathglob": "/dev/vd\\"},
+        {"strategy": "pathglob", "pathglob": "/dev/vd[!a]"},
     ],
 )
 def test_disks_that_are_not_named_plainly_are_refused(arguments: dict[str, object]) -> None:
@@ -203,8 +222,35 @@ def test_disks_that_are_not_named_plainly_are_refused(arguments: dict[str, objec
 
 
 @pytest.mark.parametrize(
+    "pattern", ["/dev/vd*", "/dev/disk/*/x?", "/dev/vd[a-c]", "/dev/vd[^a\\-]", r"/dev/a\x20b", "/dev/é"]
+)
+def test_patterns_of_devices_are_taken(pattern: str) -> None:
+    assert DiskEncryption(strategy="pathglob", pathglob=pattern).node.device == pattern
+
+
+def test_variables_of_services_whose_name_is_escaped_are_refused() -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        SecretTarget.env("A", scope="a\\x2db")
+    assert "backslash" in caught.value.diagnostics[0].message
+
+
+def test_a_secret_after_the_delivery_was_applied_is_refused() -> None:
+    image = Image("x")
+    delivery = SecretDelivery()
+    delivery.secret("a", targets=[SecretTarget.env("A")])
+    delivery.apply(image)
+    with pytest.raises(DiagnosticError) as caught:
+        delivery.secret("late", targets=[SecretTarget.env("B")])
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.fix) == (Code.E_VALUE, "move delivery.apply(image) behind all secrets")
+    assert found.notes[0].span.line == found.span.line - 2
+    delivery.apply(Image("y"))
+
+
+@pytest.mark.parametrize(
     ("arguments", "code"),
     [
+        ({"strategy": "pipe", "pipe": "/"}, Code.E_PATH),
         ({"strategy": "tdx"}, Code.E_UNSUPPORTED),
         ({"strategy": "pipe"}, Code.E_VALUE),
         ({"pipe": "/run/key"}, Code.E_VALUE),

@@ -201,7 +201,42 @@ CONTRADICTIONS: dict[str, tuple[Code, int, dict[str, Any]]] = {
         {"guest_keys": (KEY,), "encrypted_disks": (records.evolve(DISK, key="dsik"),)},
     ),
     "key of one boot": (Code.E_CONFLICT, 3, {"guest_keys": (RANDOM,), "encrypted_disks": (DISK,)}),
-    "two keys": (Code.E_CONFLICT, 6, {"guest_keys": (KEY, records.evolve(RANDOM, span=at(6)))}),
+    "two keys": (
+        Code.E_CONFLICT,
+        6,
+        {"guest_keys": (KEY, records.evolve(KEY, span=at(6))), "encrypted_disks": (DISK,)},
+    ),
+    "a sealed key without a disk": (Code.E_REFERENCE, 2, {"guest_keys": (records.evolve(KEY, keep=True),)}),
+    "a key for nobody": (Code.E_REFERENCE, 2, {"guest_keys": (RANDOM,)}),
+    "too many secrets": (
+        Code.E_LIMIT,
+        266,
+        {"secret_delivery": delivery(*(secret(env(f"V{n}"), name=f"s{n}", line=10 + n) for n in range(257)))},
+    ),
+    "too many targets": (
+        Code.E_LIMIT,
+        10,
+        {"secret_delivery": delivery(secret(*(env(f"V{n}") for n in range(65))))},
+    ),
+    "too many targets with that of a service": (
+        Code.E_LIMIT,
+        10,
+        {
+            "secret_delivery": delivery(secret(*(env(f"V{n}") for n in range(64)))),
+            "services": (service(secrets=("token",)),),
+        },
+    ),
+    "one target twice": (Code.E_CONFLICT, 11, {"secret_delivery": delivery(secret(*[file()] * 2))}),
+    "a file below a file": (
+        Code.E_CONFLICT,
+        16,
+        {"secret_delivery": delivery(secret(file("/run/a"), file("/run/a/b/c", line=16)))},
+    ),
+    "a long configuration": (
+        Code.E_LIMIT,
+        9,
+        {"secret_delivery": delivery(secret(env(), enum=("x" * (1 << 20),)))},
+    ),
     "two disks of a name": (
         Code.E_CONFLICT,
         4,
