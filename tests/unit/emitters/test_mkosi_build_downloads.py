@@ -73,11 +73,11 @@ def tarball(folder: Path) -> BuildSource:
     return BuildSource(span=SPAN, tarball=f"file://{folder}/x.tar.gz", sha256=digest)
 
 
-def repository(folder: Path) -> BuildSource:
+def repository(folder: Path, object_format: str = "sha1") -> BuildSource:
     """The newer of two commits in a repository that hands out single commits."""
     (folder / "git").mkdir()
     git = ["git", *IDENTITY, "-C", str(folder / "git")]
-    subprocess.run([*git, "init", "-q", "-b", "trunk"], check=True)
+    subprocess.run([*git, "init", "-q", "-b", "trunk", f"--object-format={object_format}"], check=True)
     for text in ("old\n", "from git\n"):
         (folder / "git/input").write_text(text)
         subprocess.run([*git, "add", "."], check=True)
@@ -138,6 +138,23 @@ def test_what_a_branch_names_is_never_kept(bake: Bake, tmp_path: Path) -> None:
     source = repository(tmp_path)
     assert bake.run(reading(BuildSource(span=SPAN, git=source.git, rev="trunk"))) == "from git\n"
     assert list(bake.downloads.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["short", "origin/trunk", "trunk", "v1", "refs/tags/v1"])
+def test_what_a_server_does_not_hand_out_by_itself_is_found_among_all(bake: Bake, tmp_path: Path, name: str) -> None:
+    source = repository(tmp_path)
+    subprocess.run(["git", *IDENTITY, "-C", str(tmp_path / "git"), "tag", "-a", "-m", "v1", "v1"], check=True)
+    rev = source.rev[:9] if name == "short" else name
+    assert bake.run(reading(BuildSource(span=SPAN, git=source.git, rev=rev))) == "from git\n"
+    assert not list(bake.downloads.glob("git-*"))
+
+
+def test_a_commit_named_by_sha256_is_taken(bake: Bake, tmp_path: Path) -> None:
+    source = repository(tmp_path, "sha256")
+    assert len(source.rev) == 64
+    assert bake.run(reading(source)) == "from git\n"
+    (tmp_path / "git").rename(tmp_path / "gone")
+    assert bake.run(reading(source)) == "from git\n"
 
 
 def test_only_the_fetch_step_is_shown_downloads_and_only_where_it_compiles_nothing(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ fetch_git() {
     else
         rm -rf "$3"
         need_network "$1"
-        start_git "$1" "$3"
-        if ! git -C "$3" fetch --quiet --depth=1 origin "$2"; then
-            # Not every server hands out single commits.
+        start_git "$1" "$3" "$commit"
+        if git -C "$3" fetch --quiet --depth=1 origin "$2"; then
+            found=FETCH_HEAD
+        else
+            # Not every server hands out single commits, and none knows the beginning of one.
             git -C "$3" fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'
-            git -C "$3" update-ref FETCH_HEAD "$(git -C "$3" rev-parse --verify "$2^{commit}")"
+            found=$(git -C "$3" rev-parse --verify "$2^{commit}")
         fi
-        git -C "$3" checkout --quiet --detach FETCH_HEAD
+        git -C "$3" checkout --quiet --detach "$found"
         found=$(git -C "$3" rev-parse HEAD)
         if [[ -n $commit && $found != "$commit" ]]; then
             echo "$1 gave the commit $found instead of $commit" >&2
@@ -34,16 +36,20 @@ fetch_git() {
     find "$3" -name .git -prune -exec rm -rf {} +
 }
 
-# Make the folder $2 an empty repository, with $1 as where it comes from.
+# Make the folder $2 an empty repository, with $1 as where it comes from; the commit $3, if any, tells how it hashes.
 start_git() {
-    git init --quiet --initial-branch=build "$2"
+    local format=sha1
+    if ((${#3} == 64)); then
+        format=sha256
+    fi
+    git init --quiet --initial-branch=build --object-format="$format" "$2"
     git -C "$2" remote add origin "$1"
 }
 
 # Check out the commit $2 of $1 as the folder $3 from what an earlier build downloaded. git finds objects by the hash of
 # their content, so that nothing else than this commit can come of it.
 unpack_commit() {
-    start_git "$1" "$3" &&
+    start_git "$1" "$3" "$2" &&
         git -C "$3" index-pack --stdin < "$downloads/git-$2" > /dev/null 2>&1 &&
         echo "$2" > "$3/.git/shallow" &&
         git -C "$3" checkout --quiet --detach "$2" 2> /dev/null
