@@ -44,17 +44,17 @@ _WRAPPERS = frozenset(
     {
         "busybox", "capsh", "chroot", "chrt", "doas", "env", "flock", "ionice", "nice", "nohup", "nsenter",
         "prlimit", "runuser", "script", "setpriv", "setsid", "stdbuf", "su", "sudo", "systemd-inhibit",
-        "systemd-run", "taskset", "time", "timeout", "toybox", "unshare",
+        "systemd-run", "taskset", "time", "timeout", "toybox", "unshare", "watch",
     }
 )  # fmt: skip
 """Programs that start another one, which is named among their arguments."""
 
-_SHELLS = frozenset(
-    ("ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh", "env", "flock", "runuser", "script", "su")
-)
-"""Programs that read a word of their arguments as a command line."""
+_SHELLS = frozenset(("ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"))
+_STARTERS = frozenset(("flock", "runuser", "script", "su"))
+"""Programs beside shells that read what follows ``-c`` as a shell's text."""
 
-_TEXT_FOLLOWS = re.compile(r"-[a-zA-Z]*[cS]|--(?:command|split-string)")
+_TEXT_FOLLOWS = re.compile(r"-[a-zA-Z]*c|--command")
+_SPLIT_FOLLOWS = re.compile(r"-[a-zA-Z0]*S|--split-string")
 _INLINE = {
     "python": re.compile(r"-[a-zA-Z]*c"),
     "pypy": re.compile(r"-[a-zA-Z]*c"),
@@ -67,7 +67,7 @@ _INLINE = {
 }
 """Interpreters, and the option behind which their code stands on the command line."""
 
-_SEPARATORS = frozenset((";", "&", "&&", "||", "|", "(", ")", ";;", "|&"))
+_SEPARATOR = re.compile(r"[()|;&<>]*[()|;][()|;&<>]*|&+")
 _CODE = re.compile(r"[\s;|&<>`()]")
 _TAKEN_APART = re.compile(r"\$\(|`|<<|[<>]\(|(?<!\|)\|(?!\|)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=.*", re.DOTALL)
@@ -124,7 +124,10 @@ def _judge(words: list[str], names: SecretNames, *, in_shell: bool) -> str:
             continue
         programs = _programs(words if "<" in words else words[:place])
         path = names.named_in(word)
-        if path and (found := _taking(path, word, programs, in_shell=in_shell)):
+        if path and any(_follows_command_option(words, before) for before in range(place)):
+            return f"hands {path} to a text of a shell as a parameter"
+        is_kept = in_shell or any(_is_text(words, behind) for behind in range(place + 1, len(words)))
+        if path and (found := _taking(path, word, programs, is_kept=is_kept, in_shell=in_shell)):
             return found
         if not path and _mentions(names.variable, word):
             reader = next((name for name in programs if name in _SHOWING_VARIABLES), "")
@@ -133,13 +136,13 @@ def _judge(words: list[str], names: SecretNames, *, in_shell: bool) -> str:
     return _judge_inline(words, names)
 
 
-def _taking(path: str, word: str, programs: list[str], *, in_shell: bool) -> str:
-    """What a command does with a path among its words."""
+def _taking(path: str, word: str, programs: list[str], *, is_kept: bool, in_shell: bool) -> str:
+    """What a command does with a path among its words; ``is_kept`` where a shell sees what is assigned."""
     readers = _READERS | _SHELL_READERS if in_shell else _READERS
     reader = next((name for name in programs if name in readers), "")
     if reader:
         return f"lets '{reader}' read {path}"
-    if in_shell and _ASSIGNMENT.fullmatch(word):
+    if is_kept and _ASSIGNMENT.fullmatch(word):
         return f"keeps {path} in a variable of the shell"
     return f"reads {path} with no program before it" if programs[:1] == ["<"] else ""
 
@@ -216,19 +219,24 @@ def _commands(command: str) -> Iterator[list[str]]:
 
 
 def _statements(text: str) -> Iterator[list[str]]:
-    """The words of a shell's text, from one separator to the next. ValueError for quotes that do not match."""
-    reader = shlex.shlex(text.replace("\n", " ; "), posix=True, punctuation_chars=True)
+    """The words of a shell's text, from one separator to the next; ValueError for quotes that do not match.
+
+    None for a text that has nothing to part and would be looked at again and again.
+    """
+    reader = shlex.shlex(text.replace("\\\n", " ").replace("\n", " ; "), posix=True, punctuation_chars=True)
     reader.whitespace_split = True
     reader.commenters = ""
-    yield from _parted(list(reader))
+    words = list(reader)
+    if words != [text] or _CODE.search(text) is None:
+        yield from _parted(words)
 
 
 def _parted(words: list[str]) -> Iterator[list[str]]:
     part: list[str] = []
     for word in words:
-        if word in _SEPARATORS:
+        if _SEPARATOR.fullmatch(word):
             yield part
-            part = []
+            part = ["<"] if "<" in word else []
         else:
             part.append(word)
     yield part
@@ -236,9 +244,22 @@ def _parted(words: list[str]) -> Iterator[list[str]]:
 
 def _is_text(words: list[str], place: int) -> bool:
     """Whether a word is a command line itself, or may be one: more than one word of a shell."""
-    if place and _TEXT_FOLLOWS.fullmatch(words[place - 1]) and any(_base(word) in _SHELLS for word in words[:place]):
-        return True
-    return len(words[place]) > 2 and _CODE.search(words[place]) is not None
+    return _follows_command_option(words, place) or (len(words[place]) > 2 and _CODE.search(words[place]) is not None)
+
+
+def _follows_command_option(words: list[str], place: int) -> bool:
+    """Whether a word stands behind ``sh -c`` or its like."""
+    if not place:
+        return False
+    before = words[: place - 1]
+    if _SPLIT_FOLLOWS.fullmatch(words[place - 1]):
+        return any(_base(word) == "env" for word in before)
+    if not _TEXT_FOLLOWS.fullmatch(words[place - 1]):
+        return False
+    program = len(before) - 1
+    while program > 0 and (before[program][:1] in "-+" or re.fullmatch(r"[-+]\w*o", before[program - 1])):
+        program -= 1
+    return (program >= 0 and _base(before[program]) in _SHELLS) or any(_base(word) in _STARTERS for word in before)
 
 
 def _mentions(variable: str, text: str) -> bool:
