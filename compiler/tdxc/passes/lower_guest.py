@@ -26,11 +26,13 @@ class LowerGuest:
             return image
         from tdxc.passes.guest_checks import check_guest, check_size
         from tdxc.passes.guest_config import CONFIG_PATH
+        from tdxc.passes.guest_mounts import check_mounts
         from tdxc.passes.guest_platform import check_platform, for_platform
         from tdxc.passes.guest_units import with_guest
         from tdxc.passes.secret_flow import check_flow
 
         ctx.sink.extend(check_guest(image))
+        ctx.sink.extend(check_mounts(image))
         ctx.sink.extend(check_flow(image))
         ctx.sink.extend(check_platform(image))
         lowered = with_guest(for_platform(image))

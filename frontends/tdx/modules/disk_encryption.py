@@ -44,6 +44,9 @@ def _mount_point(value: str) -> Problem | None:
         if value == folder or value.startswith(f"{folder}/"):
             text = f"'{value}' would hide what the measured image has in {folder} behind a disk that nothing measures"
             return Problem(Code.E_VALUE, text, "write '/persistent', or a path below /var, /srv or /home")
+    for link in ("/var/run", "/var/lock"):
+        if value == link or value.startswith(f"{link}/"):
+            return Problem(Code.E_VALUE, f"'{value}' goes through '{link}', a symbolic link to a folder in memory")
     return None
 
 
