@@ -28,9 +28,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)", re.IGNORECASE)
 def command(action: str, build: str, unused: float, max_size: str, output_format: str) -> None:
     """List, clean or explain the cache of source builds, and of what they have downloaded.
 
-    ACTION is `ls`, which lists what is in it (of BUILD, where one is named); `gc`, which removes what is damaged or
-    unused; or `why`, which says why BUILD, a name or the beginning of a key, was built the last time: which input had
-    changed since the time before.
+    ACTION is `ls`, which lists what is in it (of BUILD, where one is named); `gc`, which reads all and removes what is
+    damaged or unused; or `why`, which says why BUILD, a name or the beginning of a key, was built the last time: which
+    input had changed since the time before.
     """
     from tdxc_runtime.builds import DOWNLOADS_FOLDER, STORE_FOLDER, BuildStore, DownloadStore
     from tdxc_runtime.toolsroot import cache_folder
@@ -40,12 +40,14 @@ def command(action: str, build: str, unused: float, max_size: str, output_format
     if action == "why":
         _explain(store, _chosen(store, build), output_format)
     elif action == "gc":
+        damaged = store.remove_damaged()
         removed, files = _collect(store, downloads, unused * _DAY_S, _size(max_size))
-        _print_content(removed, files, output_format, f"{len(removed)} removed")
+        _print_content(removed, files, damaged, output_format, f"{len(removed)} removed")
     else:
         entries = tuple(entry for entry in store.entries() if build in {"", entry.build})
         files = () if build else downloads.files()
-        _print_content(entries, files, output_format, f"{len(entries)} in {store.folder}")
+        damaged = () if build else store.damaged()
+        _print_content(entries, files, damaged, output_format, f"{len(entries)} in {store.folder}")
 
 
 def _collect(
@@ -59,15 +61,15 @@ def _collect(
 
 
 def _chosen(store: BuildStore, build: str) -> CacheEntry:
-    """The newest entry of that name, or the one with a key that begins so."""
+    """The newest entry of that name, or else one with a key that begins so."""
     from tdxc.diagnostics import Code, DiagnosticError, nearest
 
     if not build:
         raise click.UsageError("name a build: `tdxc cache why BUILD`")
     entries = store.entries()
-    found = [entry for entry in entries if entry.build == build or entry.key.startswith(build)]
+    found = store.newest(build) or next((entry for entry in entries if entry.key.startswith(build)), None)
     if found:
-        return found[0]
+        return found
     names = sorted({entry.build for entry in entries})
     close = nearest(build, names)
     raise DiagnosticError.of(
@@ -108,12 +110,16 @@ def _reason(entry: CacheEntry, before: CacheEntry | None) -> str:
 
 
 def _print_content(
-    entries: tuple[CacheEntry, ...], downloads: tuple[Download, ...], output_format: str, summary: str
+    entries: tuple[CacheEntry, ...],
+    downloads: tuple[Download, ...],
+    damaged: tuple[str, ...],
+    output_format: str,
+    summary: str,
 ) -> None:
     size = sum(download.size_bytes for download in downloads)
     if output_format == "json":
         counted = {"files": len(downloads), "size": size}
-        _print_json({"builds": [_data(entry) for entry in entries], "downloads": counted})
+        _print_json({"builds": [_data(entry) for entry in entries], "damaged": list(damaged), "downloads": counted})
         return
     width = max((len(entry.build) for entry in entries), default=0)
     for entry in entries:
@@ -121,6 +127,8 @@ def _print_content(
         cost = f"{entry.size_bytes / 1e6:8.1f} MB  {entry.seconds:6.1f} s"
         network = "  with network" if entry.network else ""
         click.echo(f"{what}  {cost}  made {_time(entry.made)}  used {_time(entry.used)}{network}")
+    for key in damaged:
+        click.echo(f"{key[:_SHOWN_KEY]}  damaged, of no use to any build")
     click.echo(f"{summary}, {sum(entry.size_bytes for entry in entries) / 1e6:.1f} MB")
     if downloads:
         click.echo(f"downloads: {len(downloads)} file{'s' if len(downloads) > 1 else ''}, {size / 1e6:.1f} MB")

@@ -192,7 +192,7 @@ def _make(bench: BuildBench, build: DeclaredBuild) -> tuple[BuildRecord, tuple[D
         except CorruptEntryError as fault:
             damage = f"its entry in the cache was damaged: {fault}"
             bench.store.remove(key)
-        previous = bench.store.newest(build.name)
+        previous = bench.store.closest(build.name, inputs)
         bench.progress(f"build {build.name}: {damage or _why(previous, inputs)}; building it")
         began = time.monotonic()
         _run_alone(bench, build)

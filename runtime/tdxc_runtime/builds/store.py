@@ -19,7 +19,7 @@ from pathlib import Path
 
 import attrs
 
-from tdxc_runtime.builds.key import cache_key
+from tdxc_runtime.builds.key import PACKAGE_PREFIX, cache_key, changed_inputs
 from tdxc_runtime.toolsroot.make import scratch_folder
 
 STORE_FOLDER = "builds"
@@ -161,12 +161,27 @@ class BuildStore:
         """What a build of that name was made into last."""
         return next((entry for entry in self.entries() if entry.build == build), None)
 
-    def damaged(self) -> tuple[str, ...]:
-        """The keys of entries whose description cannot be read."""
+    def closest(self, build: str, inputs: Mapping[str, str]) -> CacheEntry | None:
+        """Of what builds of that name were made into, what these inputs differ from least; of equals the newest.
+
+        Builds of several images can have one name, and are not compared with each other while there is a closer one.
+        """
+
+        def distance(entry: CacheEntry) -> tuple[int, int]:
+            names = [change.name for change in changed_inputs(entry.inputs, inputs)]
+            packages = sum(name.startswith(PACKAGE_PREFIX) for name in names)
+            return len(names) - packages, packages
+
+        return min((entry for entry in self.entries() if entry.build == build), key=distance, default=None)
+
+    def damaged(self, *, archives: bool = False) -> tuple[str, ...]:
+        """The keys of entries whose description cannot be read; with ``archives``, of those not as stored, too."""
         found = []
         for key in self._keys():
             try:
-                self.find(key)
+                entry = self.find(key)
+                if archives and entry is not None:
+                    self._verify(entry)
             except CorruptEntryError:
                 found.append(key)
         return tuple(found)
@@ -174,13 +189,11 @@ class BuildStore:
     def collect(
         self, *, unused_s: float | None = None, total_bytes: int | None = None, now: float | None = None
     ) -> tuple[CacheEntry, ...]:
-        """Remove damaged entries, those not used for ``unused_s``, and then the longest unused above ``total_bytes``.
+        """Remove entries not used for ``unused_s``, and then the longest unused above ``total_bytes``.
 
-        An entry that a bake holds at this moment stays. Returns what was removed and could be read.
+        An entry that a bake holds at this moment stays. Returns what was removed.
         """
         now = time.time() if now is None else now
-        for key in self.damaged():
-            self._remove_unless_held(key)
         kept = sorted(self.entries(), key=lambda entry: entry.used)
         size = sum(entry.size_bytes for entry in kept)
         removed = []
@@ -191,6 +204,20 @@ class BuildStore:
                 size -= entry.size_bytes
                 removed.append(entry)
         return tuple(removed)
+
+    def remove_damaged(self) -> tuple[str, ...]:
+        """Read all entries whole, and remove those that are not what was stored; the keys of those removed."""
+        return tuple(key for key in self.damaged(archives=True) if self._remove_unless_held(key))
+
+    def _verify(self, entry: CacheEntry) -> None:
+        """Raise :class:`CorruptEntryError` where an archive is missing or has changed."""
+        try:
+            with (self.folder / entry.key / _ROOTFS).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as fault:
+            raise CorruptEntryError("its archive is missing") from fault
+        if digest != entry.sha256:
+            raise CorruptEntryError("its archive has changed")
 
     def _keys(self) -> list[str]:
         if not self.folder.is_dir():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.commands import invoke
 from tdxc_runtime.builds import BuildStore, CacheEntry
+from tdxc_runtime.builds.key import cache_key
 
 GO = {"ldflags": "-s -w", "source": "sha256:aa", "package.golang-1.24-go": "1.24.4-1 sha256:00"}
 
@@ -30,7 +31,7 @@ def add(store: BuildStore, inputs: dict[str, str], *, build: str = "hello", **mo
 def test_an_empty_cache_is_listed_as_such(store: BuildStore) -> None:
     outcome = invoke("cache", "ls")
     assert (outcome.status, outcome.out) == (0, f"0 in {store.folder}, 0.0 MB\n")
-    nothing = {"builds": [], "downloads": {"files": 0, "size": 0}}
+    nothing = {"builds": [], "damaged": [], "downloads": {"files": 0, "size": 0}}
     assert json.loads(invoke("cache", "ls", "--format", "json").out) == nothing
     assert not store.folder.exists()
 
@@ -110,6 +111,24 @@ def test_gc_removes_by_age_then_by_size_and_says_what(store: BuildStore) -> None
     assert store.entries() == ()
 
 
+@pytest.mark.parametrize("name", ["entry.json", "rootfs.tar"])
+def test_what_is_damaged_is_shown_and_removed(store: BuildStore, name: str) -> None:
+    entry = add(store, GO)
+    (store.folder / entry.key / name).write_bytes(b"damaged")
+    words = f"{entry.key[:12]}  damaged, of no use to any build"
+    assert (words in invoke("cache", "ls").out) is (name == "entry.json")  # to list is not to read all
+    assert invoke("cache", "gc").out == f"{words}\n0 removed, 0.0 MB\n"
+    assert not (store.folder / entry.key).exists()
+
+
+def test_a_build_is_found_by_its_name_before_keys_that_begin_so(store: BuildStore) -> None:
+    named = add(store, GO, build="a")
+    number = next(n for n in range(1000) if cache_key({**GO, "number": str(n)}).startswith("a"))
+    other = add(store, {**GO, "number": str(number)}, build="other")
+    assert other.key.startswith("a")
+    assert invoke("cache", "why", "a").out.startswith(f"a ({named.key[:12]})")
+
+
 def download(store: BuildStore, name: str, size: int, days: float = 0) -> Path:
     """A file of the cache of downloads, used so many days ago."""
     path = store.folder.parent / "downloads" / name
@@ -131,7 +150,7 @@ def test_ls_and_gc_count_downloads_and_remove_them_before_results(store: BuildSt
     assert invoke("cache", "gc").out == "0 removed, 0.0 MB\ndownloads: 1 file, 0.5 MB\n"
     assert not old.exists()
     gone = json.loads(invoke("cache", "gc", "--max-size", "3M", "--format", "json").out)
-    assert gone == {"builds": [], "downloads": {"files": 1, "size": 1_500_000}}
+    assert gone == {"builds": [], "damaged": [], "downloads": {"files": 1, "size": 1_500_000}}
     assert (middle.exists(), new.exists()) == (False, True)
     invoke("cache", "gc", "--max-size", "2M")
     assert not new.exists()

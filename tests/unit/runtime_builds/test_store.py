@@ -131,6 +131,7 @@ def test_collection_removes_damaged_entries_and_spares_those_in_use(store: Build
     (store.folder / damaged.key / "entry.json").write_text("{")
     with store.locked(used.key):
         assert store.collect(unused_s=0, now=time.time() + 10) == ()
+    assert store.remove_damaged() == (damaged.key,)
     assert files(store.folder) >= {f"{used.key}/rootfs.tar"}
     assert not (store.folder / damaged.key).exists()
     assert [entry.key for entry in store.collect(unused_s=0, now=time.time() + 10)] == [used.key]
@@ -256,3 +257,25 @@ def test_a_builder_that_is_killed_while_it_stores_leaves_nothing(tmp_path: Path,
     while files(store.folder) and time.monotonic() < deadline:
         time.sleep(0.05)  # the guard removes the half-made entry
     assert files(store.folder) == set()
+
+
+def test_of_several_builds_of_one_name_the_closest_is_compared(store: BuildStore, tmp_path: Path) -> None:
+    mine = add(store, tmp_path, flag="mine", patch="1")
+    other = add(store, tmp_path, flag="other", patch="2", more="x")
+    assert store.closest("hello", {**INPUTS, "flag": "mine", "patch": "3"}) == mine
+    assert store.closest("hello", {**INPUTS, "flag": "other", "patch": "3", "more": "x"}) == other
+    assert store.closest("hello", {**INPUTS, "flag": "third", "patch": "3", "more": "y"}) == other
+    assert store.closest("another", INPUTS) is None
+
+
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_archives_that_are_not_what_was_stored_are_removed(store: BuildStore, tmp_path: Path, harm: str) -> None:
+    whole, spoiled = add(store, tmp_path), add(store, tmp_path, number="2")
+    archive = store.folder / spoiled.key / "rootfs.tar"
+    if harm == "gone":
+        archive.unlink()
+    else:
+        archive.write_bytes(b"x")
+    assert store.damaged() == ()
+    assert store.remove_damaged() == (spoiled.key,)
+    assert store.entries() == (whole,)
