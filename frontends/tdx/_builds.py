@@ -116,23 +116,39 @@ def _fields(value: Mapping[str, object], known: Mapping[str, object], fix: str) 
     return None
 
 
-def _has_credentials(uri: object) -> bool:
-    return isinstance(uri, str) and "@" in uri.partition("://")[2].partition("/")[0]
+_SECRET_PARAMETER = re.compile(r"[?&;][^=&;]*(?:token|secret|passw|sig|key|credential)[^=&;]*=.", re.IGNORECASE)
+_SCHEMES = {"git": ("https", "http", "git", "file"), "tarball": ("https", "http", "file")}
+_ACCESS = {
+    "git": "hand it to `tdxc build` by git's variables GIT_CONFIG_COUNT, GIT_CONFIG_KEY_0 and GIT_CONFIG_VALUE_0",
+    "tarball": "put the file where it can be had without, or unpack it into a folder of the recipe's",
+}
+
+
+def _address(kind: str, uri: str) -> Problem | None:
+    """What is wrong with where a source comes from."""
+    scheme, _, rest = uri.partition("://")
+    if "@" in rest.partition("/")[0] or _SECRET_PARAMETER.search(rest):
+        text = "holds a user name, password or token, which would be readable in the tree"
+        return Problem(Code.E_SECRET, text, f"leave it out; {_ACCESS[kind]}")
+    if scheme not in _SCHEMES[kind]:
+        client = ", as there is neither an ssh client nor a key where it is fetched" if scheme == "ssh" else ""
+        text = f"cannot be fetched by '{scheme}://'{client}"
+        return Problem(Code.E_VALUE, text, f"write an address that begins with one of {', '.join(_SCHEMES[kind])}")
+    if kind == "tarball" and rest.partition("?")[0].endswith(".zip"):
+        return Problem(Code.E_VALUE, "is a zip archive", "give a tarball: tar with gzip, xz, bzip2 or zstd, or without")
+    return None
 
 
 def _remote(value: Mapping[str, object]) -> Problem | None:
     if problem := _fields(value, _REMOTE, _REMOTE_FIX):
         return problem
     if {"git", "rev"} <= set(value) and not {"tarball", "sha256"} & set(value):
-        uri = value["git"]
+        kind = "git"
     elif {"tarball", "sha256"} <= set(value) and not {"git", "rev"} & set(value):
-        uri = value["tarball"]
+        kind = "tarball"
     else:
         return Problem(Code.E_VALUE, "is neither git with a rev nor a tarball with a sha256", _REMOTE_FIX)
-    if _has_credentials(uri):
-        text = "holds a user name or password, which would be readable in the tree"
-        return Problem(Code.E_SECRET, text, "leave it out, and give the build host access instead")
-    return None
+    return _address(kind, str(value[kind]))
 
 
 def _toolchain_tarball(value: Mapping[str, object]) -> Problem | None:

@@ -24,6 +24,7 @@ _NAMES = re.compile(
     r"|GO(?:PROXY|SUMDB|NOSUMDB|PRIVATE|NOPROXY|INSECURE|VCS|AUTH)"
     r"|CARGO_(?:HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
     r"|NUGET_[A-Za-z0-9_]+"
+    r"|GIT_CONFIG_(?:COUNT|KEY_[0-9]+|VALUE_[0-9]+)"
 )
 _BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +47,14 @@ class Bake:
         self.number = 0
         self.used = ""
 
-    def run(self, tree: FileTree, *, offline: bool = False) -> str:
-        """The text of the artifact. Raises CalledProcessError as the scripts fail."""
+    def run(self, tree: FileTree, *, offline: bool = False, network: str = "") -> str:
+        """The text of the artifact. CalledProcessError as the scripts fail. ``network``: more settings."""
         self.number += 1
         place = self.folder / str(self.number)
         work = place / "build/tool"
         (work / "fetched").mkdir(parents=True)
         (work / "downloads").symlink_to(self.downloads)
-        dest = run_scripts(tree, "tool", place, network="tdxc_offline=yes\n" if offline else "")
+        dest = run_scripts(tree, "tool", place, network=network + ("tdxc_offline=yes\n" if offline else ""))
         used = work / "fetched/used"
         self.used = used.read_text() if used.exists() else ""
         used.unlink(missing_ok=True)
@@ -155,6 +158,36 @@ def test_a_commit_named_by_sha256_is_taken(bake: Bake, tmp_path: Path) -> None:
     assert bake.run(reading(source)) == "from git\n"
     (tmp_path / "git").rename(tmp_path / "gone")
     assert bake.run(reading(source)) == "from git\n"
+
+
+class PrivateFiles(http.server.SimpleHTTPRequestHandler):
+    """Files for those alone who show a token."""
+
+    def do_GET(self) -> None:
+        if self.headers["Authorization"] == "Bearer open sesame":
+            super().do_GET()
+        else:
+            self.send_error(401)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_private_repository_is_reached_by_gits_own_settings(bake: Bake, tmp_path: Path) -> None:
+    source = repository(tmp_path)
+    subprocess.run(["git", "-C", str(tmp_path / "git"), "update-server-info"], check=True)
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(PrivateFiles, directory=tmp_path / "git/.git")
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        tree = reading(BuildSource(span=SPAN, git=url, rev=source.rev))
+        settings = {"COUNT": "1", "KEY_0": f"http.{url}.extraHeader", "VALUE_0": "Authorization: Bearer open sesame"}
+        network = "".join(f"export GIT_CONFIG_{name}='{value}'\n" for name, value in settings.items())
+        with pytest.raises(subprocess.CalledProcessError):
+            bake.run(tree, network="export GIT_TERMINAL_PROMPT=0\n")
+        assert bake.run(tree, network=network) == "from git\n"
+        server.shutdown()
 
 
 def test_only_the_fetch_step_is_shown_downloads_and_only_where_it_compiles_nothing(tmp_path: Path) -> None:

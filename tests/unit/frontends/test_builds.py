@@ -212,7 +212,7 @@ def _go(**changes: Any) -> Build:
         ({"name": "a.conf"}, Code.E_VALUE, "not a name"),
         ({"name": "a b"}, Code.E_VALUE, "not a name"),
         ({"src": {"git": "https://example.org/x"}}, Code.E_VALUE, "neither git with a rev"),
-        ({"src": {"git": "https://u:p@example.org/x", "rev": "main"}}, Code.E_SECRET, "user name or password"),
+        ({"src": {"git": "https://u:p@example.org/x", "rev": "main"}}, Code.E_SECRET, "user name, password or token"),
         ({"src": {"git": "https://example.org/x", "rev": "-upload-pack=x"}}, Code.E_VALUE, "not a commit"),
         ({"src": {"git": "https://example.org/x", "rev": "a", "sub": "b"}}, Code.E_KEY, "unknown key 'sub'"),
         ({"src": {"tarball": "https://example.org/x", "sha256": "12"}}, Code.E_VALUE, "not a SHA-256"),
@@ -235,13 +235,29 @@ def test_bad_arguments_are_refused(folder: Path, changes: dict[str, Any], code: 
     assert words in found[1]
 
 
-@pytest.mark.parametrize("url", ["file:///x", "ssh://git@example.org/x"])
-def test_a_login_name_without_a_password_is_refused_as_well(folder: Path, url: str) -> None:
-    make = lambda: _go(src=git(url, rev=COMMIT))  # noqa: E731 - called inside of the session
-    if "@" in url:
-        assert fault(folder, make)[0] is Code.E_SECRET
-    else:
-        assert frozen(folder, make).source.git == url
+@pytest.mark.parametrize(
+    ("source", "code", "words"),
+    [
+        (git("https://me@example.org/x", rev=COMMIT), Code.E_SECRET, "holds a user name"),
+        (git("https://example.org/x?access_token=abc", rev=COMMIT), Code.E_SECRET, "or token"),
+        (tarball("https://example.org/x.tar?a=1&X-Amz-Signature=ab", sha256=DIGEST), Code.E_SECRET, "or token"),
+        (git("ssh://example.org/x", rev=COMMIT), Code.E_VALUE, "cannot be fetched by 'ssh://', as there is neither"),
+        (tarball("ftp://example.org/x.tar", sha256=DIGEST), Code.E_VALUE, "cannot be fetched by 'ftp://'"),
+        (tarball("https://example.org/x.zip?download=1", sha256=DIGEST), Code.E_VALUE, "is a zip archive"),
+    ],
+)
+def test_addresses_that_cannot_be_or_that_everybody_would_read(
+    folder: Path, source: Any, code: Code, words: str
+) -> None:
+    found = fault(folder, lambda: _go(src=source))
+    assert found[0] is code
+    assert words in found[1]
+    assert found[2]
+
+
+@pytest.mark.parametrize("url", ["file:///x", "git://example.org/x", "https://example.org/x?ref=main"])
+def test_addresses_that_can_be(folder: Path, url: str) -> None:
+    assert frozen(folder, lambda: _go(src=git(url, rev=COMMIT))).source.git == url
 
 
 def test_a_build_that_leaves_nothing_is_refused(folder: Path) -> None:

@@ -27,6 +27,9 @@ TAKEN = {
     "CARGO_REGISTRIES_OURS_INDEX": "sparse+https://crates.example/",
     "CARGO_REGISTRIES_OURS_TOKEN": "t",
     "CARGO_REGISTRY_DEFAULT": "ours",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "http.https://git.example/.extraHeader",
+    "GIT_CONFIG_VALUE_0": "Authorization: Bearer t",
     "NUGET_PACKAGES": "/p",
     "NUGET_CREDENTIALPROVIDER_SESSIONTOKENCACHE_ENABLED": "true",
 }
@@ -35,6 +38,8 @@ LEFT = {
     "PATH": "/bin",
     "GOFLAGS": "-mod=mod",
     "GOPATH": "/go",
+    "GIT_CONFIG_GLOBAL": "/root/.gitconfig",
+    "GIT_SSH_COMMAND": "ssh -i key",
     "CARGO_HOME": "/cargo",
     "CARGO_BUILD_RUSTFLAGS": "-C opt-level=0",
     "RUSTFLAGS": "-g",

@@ -4,6 +4,7 @@
     mkdir -p "$BUILDROOT$work"
     (umask 077 && : > "$network")
     known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|GOVCS|GOAUTH|NUGET_[A-Za-z0-9_]+'
+    known="$known|GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)"
     known="$known|CARGO_(HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
     known="$known|HTTP_PROXY|HTTPS_PROXY|ALL_PROXY|NO_PROXY|http_proxy|https_proxy|all_proxy|no_proxy"
     {
