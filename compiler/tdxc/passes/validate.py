@@ -46,6 +46,10 @@ def check_merged(base: Base, layer: Layer, added: Layer | None = None) -> Iterat
     yield from check_references(added or layer, layer)
     if added is None or any(True for _ in destinations(added)):
         yield from check_clashes(destinations(layer), base)
+    if layer.builds:
+        from tdxc.passes.check_artifacts import check_artifact_owners
+
+        yield from check_artifact_owners(layer, base)
 
 
 def _check_layer(layer: Layer) -> Iterator[Diagnostic]:

@@ -103,13 +103,14 @@ def build_text(build: ResolvedBuild, epoch: int, artifacts: Iterable[tuple[Artif
             _ENTER % _ENTER_SHELL.format(name="DESTDIR"),
             "",
             read_template("build_install.sh"),
+            *(("", read_template("build_list.sh")) if any(map(_is_given, build.artifacts)) else ()),
             *_environment(build, epoch),
             f"cd {_word(build, _source_folder(build))}",
             _SHELL,
             *(() if build.network else _compile(build)),
             "",
             "# Artifacts: where the build left them, and where they go in the image.",
-            *(_install(build, artifact, dest) for artifact, dest in artifacts),
+            *(line for artifact, dest in artifacts for line in _install(build, artifact, dest)),
         ]
     )
 
@@ -222,10 +223,16 @@ def _steps(title: str, text: str) -> Iterator[str]:
         yield ")"
 
 
-def _install(build: ResolvedBuild, artifact: Artifact, dest: str) -> str:
+def _install(build: ResolvedBuild, artifact: Artifact, dest: str) -> Iterator[str]:
     source = posixpath.join(_work(build), artifact.source)
     mode = (f"{artifact.mode:04o}",) if artifact.mode is not None else ()
-    return f"install_artifact {quoting.shell_words((source, dest, *mode), span=artifact.span)}"
+    yield f"install_artifact {quoting.shell_words((source, dest, *mode), span=artifact.span)}"
+    if _is_given(artifact):
+        yield f"list_artifact {quoting.shell_words((source, dest, build.name), span=artifact.span)}"
+
+
+def _is_given(artifact: Artifact) -> bool:
+    return (artifact.owner, artifact.group) != ("root", "root")
 
 
 def _words(build: ResolvedBuild, *values: str) -> str:

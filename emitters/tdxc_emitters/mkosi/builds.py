@@ -35,6 +35,7 @@ from tdxc_emitters.mkosi.build_scripts import build_text, collect_text, fetch_te
 from tdxc_emitters.mkosi.ini import render_settings
 from tdxc_emitters.mkosi.paths import image_path
 from tdxc_emitters.mkosi.project import EXTRA, MkosiSetting, Rule, origin_of
+from tdxc_emitters.mkosi.rootfs import gives_artifacts
 
 IMAGES = "mkosi.images"
 DECLARATION = ".tdxc/builds.json"
@@ -86,16 +87,20 @@ def build_trees(compiled: CompiledImage) -> FileTree:
 
 
 def owner_rules(image: ResolvedImage) -> tuple[Rule, ...]:
-    """Artifacts that belong to others than root; they do so in the image, as only there the users are known."""
+    """Whose the artifacts are, where one is not root's: they become so in the image, as only there the users are known.
+
+    Those of root are named as well, since the closest rule counts.
+    """
+    if not gives_artifacts(image):
+        return ()
     return tuple(
         Rule(
-            list="owners-below",
+            list="artifacts",
             line=f"{artifact.owner} {artifact.group} /{_destination(image, artifact)}",
             origin=_origin(artifact if artifact.span.line else build, f"an artifact of '{build.name}'"),
         )
         for build in image.builds
         for artifact in build.artifacts
-        if (artifact.owner, artifact.group) != ("root", "root")
     )
 
 
@@ -162,7 +167,8 @@ def _files(image: ResolvedImage, build: ResolvedBuild) -> Iterator[tuple[str, En
     comment = f"mkosi configuration of the environment of build {name}, compiled by tdxc: change the recipe instead."
     yield "mkosi.conf", TreeFile.text(render_settings(comment, _settings(build, origin)), origin=origin)
     epoch = image.reproducibility.source_date_epoch
-    placed = tuple((artifact, f"/{_destination(image, artifact)}") for artifact in build.artifacts)
+    # folders before what lies below them, which is to win
+    placed = sorted(((artifact, f"/{_destination(image, artifact)}") for artifact in build.artifacts), key=_depth)
     scripts = {
         "fetch.sh": fetch_text(build, epoch),
         "build.sh": build_text(build, epoch, placed),
@@ -208,6 +214,10 @@ def _packages(packages: tuple[Package, ...], origin: Origin) -> Iterator[MkosiSe
     if packages:
         values = tuple(quoting.mkosi_item(package.name, ",", span=package.span, what="package") for package in packages)
         yield MkosiSetting(section="Content", key="BuildPackages", values=values, is_list=True, origin=origin)
+
+
+def _depth(placed: tuple[Artifact, str]) -> int:
+    return placed[1].count("/")
 
 
 def _destination(image: ResolvedImage, artifact: Artifact) -> str:

@@ -122,7 +122,7 @@ def _words(rule: Rule) -> tuple[str, str]:
 def _path_of(rule: Rule) -> str:
     """The path that a rule of modes, owners or directories speaks of; other rules speak of their whole line."""
     found = rule.line.find(" /")
-    return rule.line[found + 1 :] if rule.list in {"modes", "owners", "owners-below", "directories"} else rule.line
+    return rule.line[found + 1 :] if rule.list in {"modes", "owners", "artifacts", "directories"} else rule.line
 
 
 def _files(base: MkosiProject, variant: MkosiProject) -> Iterator[tuple[str, Entry]]:

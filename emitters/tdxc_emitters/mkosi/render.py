@@ -27,7 +27,7 @@ _RULE_COMMENTS = {
     "debloat-off": "Debloat is off where this file is present.",
     "directories": "Directories to make in the image: mode and path.",
     "modes": "Modes other than 0644 and 0755: mode and path.",
-    "owners-below": "Owners of programs built from source, and of everything below them: user, group and path.",
+    "artifacts": "Whose the artifacts of builds are: user, group and path; the closest one counts.",
     "owners": "Owners other than root: user, group and path.",
     "keep-binaries": "Programs that stay in the image.",
     "keep-units": "Units that stay in the image.",

@@ -54,7 +54,7 @@ def rootfs_rules(image: ResolvedImage) -> tuple[Rule, ...]:
 
 
 def rootfs_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
-    """The two scripts that apply the rules; the second one only where something is not root's."""
+    """The scripts that apply the rules; those for owners only where something is not root's."""
     origin = Origin(span=image.span, cause="git keeps no owners, few modes and no empty directories")
     found = [
         PhaseScript(
@@ -66,18 +66,23 @@ def rootfs_scripts(image: ResolvedImage) -> tuple[PhaseScript, ...]:
             origin=origin,
         )
     ]
-    if any(True for _ in _owners(image)) or _gives_artifacts_away(image):
-        found.append(
-            PhaseScript(
-                phase=Phase.FINALIZE,
-                rank=10,
-                what="owners",
-                purpose="Give files and directories to the users that the recipe names.",
-                body=read_template("rootfs_owners.sh"),
-                origin=origin,
-            )
-        )
+    if gives_artifacts(image):
+        purpose = "Give artifacts of builds, and nothing that lies beside them, to the users that the recipe names."
+        found.append(_owner_script(9, "artifacts", purpose, origin))
+    if any(True for _ in _owners(image)):
+        purpose = "Give files and directories to the users that the recipe names."
+        found.append(_owner_script(10, "owners", purpose, origin))
     return tuple(found)
+
+
+def gives_artifacts(image: ResolvedImage) -> bool:
+    """Whether an artifact belongs to somebody else than root."""
+    return any((a.owner, a.group) != ("root", "root") for build in image.builds for a in build.artifacts)
+
+
+def _owner_script(rank: int, what: str, purpose: str, origin: Origin) -> PhaseScript:
+    body = f"{read_template('rootfs_layers.sh')}\n{read_template(f'rootfs_{what}.sh')}"
+    return PhaseScript(phase=Phase.FINALIZE, rank=rank, what=what, purpose=purpose, body=body, origin=origin)
 
 
 def _add_init(builder: TreeBuilder, image: ResolvedImage) -> None:
@@ -136,10 +141,6 @@ def _modes(image: ResolvedImage) -> Iterator[Rule]:
     for file in image.files:
         if file.mode not in _PLAIN_MODES:
             yield Rule(list="modes", line=f"{file.mode:04o} {_line_path(image, file)}", origin=origin_of(file))
-
-
-def _gives_artifacts_away(image: ResolvedImage) -> bool:
-    return any((a.owner, a.group) != ("root", "root") for build in image.builds for a in build.artifacts)
 
 
 def _owners(image: ResolvedImage) -> Iterator[Rule]:

@@ -117,7 +117,7 @@ def test_no_variable_that_a_build_may_set_disturbs_its_scripts(tmp_path: Path, k
 
 def test_a_missing_artifact_fails_and_shows_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        run_scripts(emitted(greeting(compile="touch greeting.txt")), "tool", tmp_path)
+        run_scripts(emitted(greeting(compile="mkdir data; touch greeting.txt")), "tool", tmp_path)
     assert "the build made no source/greeting; its folder holds:" in caught.value.stderr
     assert "/source/greeting.txt" in caught.value.stderr
 
@@ -327,8 +327,8 @@ def test_nothing_in_a_builds_folder_names_the_image() -> None:
 def test_owners_are_given_in_the_image() -> None:
     owned = greeting(artifacts=(artifact("data", "/usr/lib/tool", owner="app", group="eth"),))
     tree = emitted(owned)
-    assert tree.text("rules/owners-below").splitlines()[1] == "app eth /usr/lib/tool"
-    assert "10-finalize-owners.sh" in tree.text("mkosi.conf")
+    assert tree.text("rules/artifacts").splitlines()[1] == "app eth /usr/lib/tool"
+    assert "09-finalize-artifacts.sh" in tree.text("mkosi.conf")
 
 
 def variant(*builds: Any) -> ResolvedImage:

@@ -125,6 +125,44 @@ def test_a_place_behind_a_link_of_the_distribution_is_that_place() -> None:
     ]
 
 
+def owned(dest: str, line: int, owner: str = "root", group: str = "root") -> Artifact:
+    return Artifact(span=at(line), source="x", dest=dest, owner=owner, group=group)
+
+
+@pytest.mark.parametrize(
+    ("dest", "is_shared"),
+    [
+        ("/usr/bin", True),
+        ("/sbin/", True),
+        ("/bin", True),
+        ("/lib/systemd/system", True),
+        ("/etc", True),
+        ("/etc/udev", True),
+        ("/var/lib", True),
+        ("/usr/bin/tool", False),
+        ("/opt/tool", False),
+        ("/etc/tool", False),
+        ("/var/lib/bin", False),
+    ],
+)
+def test_no_folder_of_the_distribution_is_given_away(dest: str, is_shared: bool) -> None:
+    expected = [(Code.E_PATH, "recipe.py:6:1")] if is_shared else []
+    for owner, group in (("daemon", "root"), ("root", "daemon")):
+        assert faults(builds=(authored_build(artifacts=(owned(dest, 6, owner, group),)),)) == expected
+    assert faults(builds=(authored_build(artifacts=(owned(dest, 6),)),)) == []
+
+
+def test_no_later_build_is_copied_over_what_belongs_to_somebody() -> None:
+    below, above = owned("/opt/app/data", 6, "daemon"), owned("/opt/app", 7)
+    one, other = authored_build(name="one", artifacts=(below,)), authored_build(name="other", artifacts=(above,))
+    assert faults(builds=(one, other)) == [(Code.E_CONFLICT, "recipe.py:7:1")]
+    assert faults(builds=(other, one)) == []
+    assert faults(builds=(authored_build(name="one", artifacts=(below, above)),)) == []
+    same = authored_build(name="other", artifacts=(owned("/opt/app", 7, "daemon"),))
+    assert faults(builds=(one, same)) == []
+    assert profiled({"builds": (one,)}, dev=Layer(span=at(20), builds=(other,))) == [(Code.E_CONFLICT, "recipe.py:7:1")]
+
+
 def test_alpine_has_folders_of_their_own_beside_usr() -> None:
     image = authored("alpine/3.20", files=(file("/bin/p", 5), file("/usr/bin/p", 6)))
     assert diagnostics(image) == ()

@@ -15,14 +15,18 @@ fi
 umask 022
 
 # Put the file or the content of the folder $1 at the path $2 of the image, files with the mode $3 if it is given.
+# What an earlier artifact put into the same folder keeps its modes.
 install_artifact() {
-    local target=$DESTDIR/tdxc-artifacts$2
+    local target=$DESTDIR/tdxc-artifacts$2 copy=$work/artifact
     if [[ -d $1 ]]; then
+        rm -rf "$copy"
+        cp -R "$1/." "$copy"
+        find "$copy" -type d -exec chmod 0755 {} +
+        find "$copy" -type f -perm /u+x -exec chmod "${3:-0755}" {} +
+        find "$copy" -type f ! -perm /u+x -exec chmod "${3:-0644}" {} +
         mkdir -p "$target"
-        cp -R "$1/." "$target"
-        find "$target" -type d -exec chmod 0755 {} +
-        find "$target" -type f -perm /u+x -exec chmod "${3:-0755}" {} +
-        find "$target" -type f ! -perm /u+x -exec chmod "${3:-0644}" {} +
+        cp -R --preserve=mode --remove-destination "$copy/." "$target"
+        rm -rf "$copy"
     elif [[ -x $1 ]]; then
         install -D -m "${3:-0755}" "$1" "$target"
     elif [[ -e $1 ]]; then
