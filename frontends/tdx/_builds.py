@@ -104,7 +104,7 @@ HostPaths = list[v.HostPath] | tuple[v.HostPath, ...]
 
 _REMOTE = {"git": v.Uri, "rev": Revision, "tarball": v.Uri, "sha256": Digest, "subdir": Subfolder}
 _REMOTE_FIX = "write {git: URL, rev: COMMIT} or {tarball: URL, sha256: DIGEST}, with subdir if it is not the top"
-_OPTIONS = {"dest": v.GuestPath, "mode": v.Mode, "owner": v.UserName, "group": v.UserName}
+_OPTIONS = {"dest": v.GuestFile, "mode": v.Mode, "owner": v.UserName, "group": v.UserName}
 
 
 def _fields(value: Mapping[str, object], known: Mapping[str, object], fix: str) -> Problem | None:
@@ -171,7 +171,7 @@ ToolchainTarball = Annotated[
 ArtifactOptions = Annotated[
     Mapping[str, str | int], Constraint(check=_artifact_options, noun="artifact(dest, mode=…, owner=…)")
 ]
-Artifacts = Mapping[ArtifactSource, v.GuestPath | ArtifactOptions]
+Artifacts = Mapping[ArtifactSource, v.GuestFile | ArtifactOptions]
 
 
 @records.frozen

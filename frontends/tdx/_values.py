@@ -30,7 +30,7 @@ def _has_control(value: str) -> bool:
 
 def _guest_path(value: str) -> Problem | None:
     if not value.startswith("/"):
-        fix = f"write '{posixpath.normpath('/' + value)}'"
+        fix = f"write '{posixpath.normpath('/' + value)}'" if value else "write where it is in the image: '/…'"
         return Problem(Code.E_PATH, f"{value!r} is not an absolute path in the image", fix)
     if _has_control(value):
         return Problem(Code.E_PATH, f"{value!r} holds a control character")

@@ -32,7 +32,7 @@ def tarball(url: v.Uri, *, sha256: b.Digest, subdir: b.Subfolder = "") -> b.Remo
 
 @describes
 def artifact(
-    dest: v.GuestPath, *, mode: v.Mode | None = None, owner: v.UserName = "root", group: v.UserName = "root"
+    dest: v.GuestFile, *, mode: v.Mode | None = None, owner: v.UserName = "root", group: v.UserName = "root"
 ) -> b.ArtifactOptions:
     """Where an artifact goes in the image, with the mode and the owner of its files."""
     given: dict[str, str | int] = {"dest": dest, "owner": owner, "group": group}

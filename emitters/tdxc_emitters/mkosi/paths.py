@@ -32,5 +32,7 @@ def image_path(path: str, span: SourceSpan, base: Base) -> str:
         raise DiagnosticError.of(Code.E_EMIT, f"path {path!r} is not a normalised path in the image", span)
     place = base.place(f"/{relative}/")[1:-1]
     if place != relative and "/" not in relative and not path.endswith("/"):
-        raise DiagnosticError.of(Code.E_EMIT, f"{path!r} is a link of the distribution", span)
+        raise DiagnosticError.of(
+            Code.E_EMIT, f"{path!r} is a link of the distribution", span, fix=f"choose a place below '/{place}'"
+        )
     return place
