@@ -89,7 +89,8 @@ TEXTS: dict[Code, str] = {
     ),
     Code.E_POLICY: (
         "The policy that the recipe sets with img.set_policy(Policy(...)) forbids this image or this way of "
-        "baking it. Change what the message names, or the policy; see docs/policy.md."
+        "baking it, or a profile's policy is looser than the image's. Change what the message names, or the policy; "
+        "see docs/policy.md."
     ),
     Code.E_DEPLOYMENT: (
         "An artifact for a platform was asked for that the image does not make. Add the platform to "

@@ -129,10 +129,12 @@ def _unverified(image: ResolvedImage) -> Iterator[Diagnostic]:
 
 
 def _violation(policy: Policy, rule: str, what: str, node: Node, fix: str) -> Diagnostic:
+    place = policy.span_of(rule.partition("=")[0])
+    span = place if node is policy else node.span
     return Diagnostic(
         code=Code.E_POLICY,
         message=f"policy {rule}: {what}",
-        span=node.span,
-        notes=(Note(message="the rule is set here", span=policy.span),) if policy.span != node.span else (),
+        span=span,
+        notes=(Note(message="the rule is set here", span=place),) if place != span else (),
         fix=fix,
     )

@@ -62,9 +62,12 @@ from tdxc.ir.network import Ssh as Ssh
 from tdxc.ir.network import Verdict as Verdict
 from tdxc.ir.node import Node as Node
 from tdxc.ir.node import walk as walk
+from tdxc.ir.policy import POLICY_RULES as POLICY_RULES
 from tdxc.ir.policy import MutableRefPolicy as MutableRefPolicy
 from tdxc.ir.policy import NetworkMode as NetworkMode
 from tdxc.ir.policy import Policy as Policy
+from tdxc.ir.policy import is_looser as is_looser
+from tdxc.ir.policy import laid_over as laid_over
 from tdxc.ir.rootfs import CanonicalJson as CanonicalJson
 from tdxc.ir.rootfs import Directory as Directory
 from tdxc.ir.rootfs import File as File

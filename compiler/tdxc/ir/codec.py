@@ -127,9 +127,9 @@ def _converter() -> Converter:
     from cattrs.gen import make_dict_structure_fn, override
 
     converter = Converter(forbid_extra_keys=True)
-    omitted = {"span": override(omit=True), "cause": override(omit=True)}
 
     def structure_node(cls: type[Any]) -> Any:
+        omitted = {field.name: override(omit=True) for field in records.fields_of(cls) if not field.eq}
         return make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **omitted)  # type: ignore[arg-type]
 
     def is_node(cls: Any) -> bool:

@@ -13,7 +13,7 @@ from tdxc.ir.guest import EncryptedDisk, GuestKey, QuoteService, SecretDelivery
 from tdxc.ir.kernel import Kernel, ResolvedKernel
 from tdxc.ir.network import Network, ResolvedNetwork, Ssh
 from tdxc.ir.node import Node
-from tdxc.ir.policy import Policy
+from tdxc.ir.policy import Policy, stricter
 from tdxc.ir.rootfs import Directory, File, Group, Package, Symlink, Template, User
 from tdxc.ir.storage import Encryption, Partition
 from tdxc.ir.units import DropIn, RawUnit, Service, Unit
@@ -191,7 +191,10 @@ class CompiledImage(Node):
 
 
 def merge_layers(base: Layer, delta: Layer) -> Layer:
-    """Lay ``delta`` over ``base``: tuples are concatenated, declarations that both set are merged, scalars replaced."""
+    """Lay ``delta`` over ``base``: tuples are concatenated, declarations that both set are merged, scalars replaced.
+
+    Of two policies the stricter rules hold.
+    """
     merged: dict[str, Any] = {}
     for field in records.fields_of(Layer):
         if not field.eq:
@@ -206,6 +209,8 @@ def _merge_value(below: Any, above: Any) -> Any:
         return below + above
     if above is None or below is None:
         return below if above is None else above
+    if isinstance(above, Policy):
+        return stricter(below, above)
     if isinstance(above, Network | Debloat):
         fields = {
             f.name: _merge_value(getattr(below, f.name), getattr(above, f.name))

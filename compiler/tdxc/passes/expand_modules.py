@@ -11,7 +11,18 @@ from typing import Any, ClassVar
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
-from tdxc.ir import AuthoredImage, BootStep, Debloat, Layer, ModuleUse, Network, Node, Profile, merge_layers
+from tdxc.ir import (
+    AuthoredImage,
+    BootStep,
+    Debloat,
+    Layer,
+    ModuleUse,
+    Network,
+    Node,
+    Profile,
+    laid_over,
+    merge_layers,
+)
 from tdxc.passes.base import PassContext
 
 _REPEATABLE = ("users", "groups", "directories", "symlinks", "suites", "repositories", "builds", "boot_steps")
@@ -53,6 +64,7 @@ def _flat(layer: Layer, sink: DiagnosticSink) -> Layer:
     return records.evolve(
         merged,
         modules=(),
+        policy=laid_over(below.policy, layer.policy) if below.policy and layer.policy else merged.policy,
         module_names=tuple(dict.fromkeys(names)),
         # Modules stand below the layer, but boot steps of one priority keep the order of the recipe.
         boot_steps=tuple(sorted(merged.boot_steps, key=lambda step: step.index)),

@@ -6,8 +6,11 @@ a default (kernel, firewall, sandbox, order) is left to the passes behind it.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tdxc import records
 from tdxc.ir import (
+    POLICY_RULES,
     AuthoredImage,
     Base,
     Debloat,
@@ -30,6 +33,7 @@ from tdxc.ir import (
     SandboxNeeds,
     Setting,
     Unit,
+    laid_over,
     merge_layers,
 )
 from tdxc.passes.lower_service import lower_service
@@ -82,7 +86,7 @@ def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> Resolve
         quote_service=layer.quote_service,
         root_password=layer.root_password,
         development=layer.development,
-        policy=layer.policy or Policy(span=image.span, mutable_ref_policy=MutableRefPolicy.ALLOW),
+        policy=_policy(layer.policy, image),
         reproducibility=Reproducibility(span=image.span, enabled=image.reproducible, source_date_epoch=0, seed=""),
         debloat=ResolvedDebloat(span=image.span, enabled=False),
         authored_debloat=layer.debloat or Debloat(span=image.span),
@@ -149,6 +153,15 @@ def _base_packages(base: Base, layer: Layer, image: AuthoredImage) -> tuple[Pack
     span = layer.init.span if layer.init else image.span
     rows = BASE_PACKAGES.get((family, init), ())
     return tuple(Package(name=name, span=span, cause=f"init system {init}: {reason}") for name, reason in rows)
+
+
+def _policy(policy: Policy | None, image: AuthoredImage) -> Policy:
+    """Rules that no policy speaks of are the loosest, but for changing references: whoever has a policy is warned."""
+    default = MutableRefPolicy.WARN if policy else MutableRefPolicy.ALLOW
+    loosest: dict[str, Any] = {rule: values[0] for rule, values in POLICY_RULES.items()}
+    loosest["mutable_ref_policy"] = default
+    below = Policy(span=policy.span if policy else image.span, **loosest)
+    return laid_over(below, policy) if policy else below
 
 
 def _units(layer: Layer) -> list[Unit]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from tdxc.diagnostics import Code, Diagnostic, Note
-from tdxc.ir import KNOWN_BASES, AuthoredImage, Base, Layer, merge_layers
+from tdxc.ir import KNOWN_BASES, POLICY_RULES, AuthoredImage, Base, Layer, Policy, Profile, is_looser, merge_layers
 from tdxc.passes.base import PassContext
 from tdxc.passes.check_destinations import check_clashes, check_paths, destinations
 from tdxc.passes.check_names import check_references, check_repeated
@@ -33,6 +33,7 @@ class Validate:
         ctx.sink.extend(check_merged(image.base, image.layer))
         for profile in image.profiles:
             ctx.sink.extend(_check_layer(profile.layer))
+            ctx.sink.extend(_check_policy(image.layer.policy, profile))
             ctx.sink.extend(check_merged(image.base, merge_layers(image.layer, profile.layer), profile.layer))
         return image
 
@@ -55,6 +56,26 @@ def check_merged(base: Base, layer: Layer, added: Layer | None = None) -> Iterat
 def _check_layer(layer: Layer) -> Iterator[Diagnostic]:
     yield from check_paths(layer)
     yield from check_values(layer)
+
+
+def _check_policy(base: Policy | None, profile: Profile) -> Iterator[Diagnostic]:
+    """A profile tightens the image's policy, or leaves it: otherwise any profile would be a way around it."""
+    own = profile.layer.policy
+    for rule in POLICY_RULES if base and own else ():
+        if base and own and is_looser(rule, base, own):
+            yield Diagnostic(
+                code=Code.E_POLICY,
+                message=f"policy {rule}: profile '{profile.name}' sets {_shown(own, rule)}, which is looser than the"
+                f" image's {_shown(base, rule)}",
+                span=own.span_of(rule),
+                notes=(Note(message="the image's rule is set here", span=base.span_of(rule)),),
+                fix=f"leave {rule} out there, or move the stricter rule into the profiles that need it",
+            )
+
+
+def _shown(policy: Policy, rule: str) -> str:
+    value = getattr(policy, rule)
+    return str(value) if isinstance(value, bool) else f"'{value.value}'"
 
 
 def _check_base(image: AuthoredImage) -> Iterator[Diagnostic]:
