@@ -61,9 +61,10 @@ class DiskEncryption:
     """Open a disk with LUKS2 and mount it, behind the key's step (priority 20).
 
     The disk is the one at ``device``, the largest one (``strategy="largest"``), or the only one that ``pathglob``
-    matches. ``format``: ``on_initialize`` formats an empty disk, ``on_fail`` also one whose header is damaged,
-    ``always`` at each boot, ``never``. None of them formats because a key is wrong, and the header of a disk is checked
-    before it is believed. ``integrity`` detects changed sectors; the first format then writes the whole disk.
+    matches. ``format``: ``on_initialize`` formats an empty disk, ``on_fail`` also one that was formatted so before and
+    is damaged beyond repair, ``always`` at each boot, ``never``. None of them formats because a key is wrong, and the
+    header of a disk is checked before it is believed. ``integrity`` detects changed sectors; the first format then
+    writes the whole disk.
     """
 
     @describes
