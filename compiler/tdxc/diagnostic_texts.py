@@ -142,6 +142,11 @@ TEXTS: dict[Code, str] = {
         "same is said of a unit that never starts, since the boot reaches none of the units that want it: leave "
         "wanted_by out, and the target that the image boots into wants it."
     ),
+    Code.W_BOOT_ORDER: (
+        "The recipe starts a service of a package that does not wait for the image's disks or secrets, as services of "
+        "the image do by themselves: it may write into the folder below a disk that is not mounted yet, or miss a "
+        "secret. The drop-in of the fix lets it wait. Leave the warning alone for a service that uses neither."
+    ),
     Code.W_MEASUREMENT: (
         "The recipe gives up something that keeps registers predictable, such as the pinned boot stub or "
         "'console=' on the command line. The message says which register suffers and how."

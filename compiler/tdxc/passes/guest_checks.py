@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan, nearest
 from tdxc.ir import EncryptedDisk, GuestKey, Node, ResolvedImage, Secret, SecretDelivery, SecretTarget
+from tdxc.passes.guest_uses import parts_of
 
 _BASES = ("debian/trixie",)
 """Bases whose Go (1.24) builds ``tdx-guest``: bookworm has 1.19 and noble 1.22."""
@@ -139,7 +140,7 @@ def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[
 
 
 def _check_targets(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[Diagnostic]:
-    services = [unit.name for unit in image.units if unit.name.endswith(".service")]
+    services = [parts.name for parts in parts_of(image) if parts.is_whole and parts.name.endswith(".service")]
     first: dict[tuple[str, str], tuple[Secret, SecretTarget]] = {}
     files = {target.path: target for secret in delivery.secrets for target in secret.targets if target.path}
     used = {name for unit in image.units if unit.needs for name in unit.needs.secrets}

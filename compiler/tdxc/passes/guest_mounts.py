@@ -11,11 +11,12 @@ Disks are mounted by boot steps, in the order of the recipe, when partitions and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import EncryptedDisk, Node, ResolvedImage, Unit
-from tdxc.passes.init_priority import RUNTIME_INIT
+from tdxc.passes.init_priority import RUNTIME_INIT, early_reason
 from tdxc.passes.unit_sections import last_value, words
 
 _PROGRAM_FOLDERS = ("/opt",)
@@ -36,6 +37,7 @@ def check_mounts(image: ResolvedImage) -> Iterator[Diagnostic]:
                 fix = f"declare the disk for '{disk.mount_at}' first, or mount one of them elsewhere"
                 yield _conflict(message, disk, fix, "the other disk is declared here", earlier)
         yield from _run_from(disk, image.units)
+        yield from _too_early(disk, image.units)
         for folder in _PROGRAM_FOLDERS:
             if (disk.mount_at == folder or _is_below(disk.mount_at, folder)) and "noexec" not in disk.mount_options:
                 message = (
@@ -94,6 +96,19 @@ def _run_from(disk: EncryptedDisk, units: tuple[Unit, ...]) -> Iterator[Diagnost
                 message = f"'{unit.name}' runs '{program}' from the disk '{disk.name}', which nothing measures"
                 fix = f"put the program into the image, outside of '{disk.mount_at}', and keep the disk for data"
                 yield _unmeasured(message, unit, fix)
+
+
+def _too_early(disk: EncryptedDisk, units: tuple[Unit, ...]) -> Iterator[Diagnostic]:
+    """Services that name a path of the disk, and start before it is there: they write into the folder below."""
+    place = re.compile(rf"(?<![\w.]){re.escape(disk.mount_at)}(?![\w.-])")
+    for unit in units:
+        reason = early_reason(unit) if unit.name.endswith(".service") else ""
+        if not reason or RUNTIME_INIT in words(unit, "Unit", "After"):
+            continue
+        values = [d.value for s in unit.sections for d in s.directives if d.key not in {"Description", "Documentation"}]
+        if any(place.search(value) for value in (*values, *(unit.needs.writes if unit.needs else ()))):
+            message = f"'{unit.name}' uses '{disk.mount_at}', and starts before the disk is mounted there: {reason}"
+            yield _conflict(message, unit, "leave that out, or use another folder", "the disk is declared here", disk)
 
 
 def _programs(unit: Unit) -> Iterator[str]:

@@ -1,16 +1,6 @@
-"""The units of the guest's services, and what the services that use a secret need of them.
-
-::
-
-    Service("app", secrets=["token"])  ->  LoadCredential=token:/run/tdx-guest/credentials/token, after its delivery
-    SecretTarget.env("TOKEN")          ->  EnvironmentFile= of every service, and all of them after the delivery
-
-A unit never holds a secret: it names a file in memory that the delivery writes.
-"""
+"""The units of the guest's own services: the delivery of secrets, and quotes over a socket."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from tdxc import quoting, records
 from tdxc.diagnostics import SourceSpan
@@ -32,17 +22,11 @@ from tdxc.ir import (
 )
 from tdxc.passes.guest_config import CONFIG_PATH, guest_config, serves_quotes
 from tdxc.passes.guest_platform import AZURE_VTPM, quote_source
-from tdxc.passes.init_priority import is_early
-from tdxc.passes.secret_flow import reaches
-from tdxc.passes.unit_sections import with_directives
+from tdxc.passes.guest_uses import CREDENTIALS_FOLDER, SECRETS_UNIT, with_uses
 
 PROGRAM = "/usr/bin/tdx-guest"
-SECRETS_UNIT = "tdx-secrets.service"
 QUOTE_UNIT, QUOTE_SOCKET = "tdxs.service", "tdxs.socket"
-CREDENTIALS_FOLDER = "/run/tdx-guest/credentials"
-ENVIRONMENT_FOLDER = "/run/tdx-guest/secrets/env"
 _STATE_FOLDER = "/run/tdx-guest"
-_OWN_UNITS = frozenset({SECRETS_UNIT, QUOTE_UNIT, QUOTE_SOCKET})
 
 
 def with_guest(image: ResolvedImage) -> ResolvedImage:
@@ -78,8 +62,7 @@ def _with_file(secret: Secret) -> Secret:
 
 
 def _with_delivery(image: ResolvedImage, delivery: SecretDelivery) -> ResolvedImage:
-    units = tuple(_using(unit, delivery) for unit in image.units)
-    image = records.evolve(image, units=units, authored_network=_opened(image, delivery))
+    image = records.evolve(with_uses(image, delivery), authored_network=_opened(image, delivery))
     return _with_units(image, _secrets_unit(delivery, image))
 
 
@@ -93,41 +76,6 @@ def _opened(image: ResolvedImage, delivery: SecretDelivery) -> Network:
         return network
     rule = FirewallRuleText(span=delivery.span, cause="lower-guest: secrets are posted to this port", text=text)
     return records.evolve(network, firewall_rules=(rule, *network.firewall_rules))
-
-
-def _using(unit: Unit, delivery: SecretDelivery) -> Unit:
-    """A service with the secrets that it uses: credentials, environment files, and its place behind the delivery."""
-    if unit.name in _OWN_UNITS or not unit.name.endswith(".service") or is_early(unit):
-        return unit
-    used = [secret for secret in delivery.secrets if _is_used(secret, unit)]
-    if not used:
-        return unit
-    strong = any(secret.required for secret in used)
-    before = [("Requires" if strong else "Wants", SECRETS_UNIT), ("After", SECRETS_UNIT)]
-    names = ", ".join(f"'{secret.name}'" for secret in used)
-    cause = (
-        f"lower-guest: it uses the secret {names}" if len(used) == 1 else f"lower-guest: it uses the secrets {names}"
-    )
-    unit = with_directives(unit, "Unit", _directives(unit.span, cause, before))
-    return with_directives(unit, "Service", _directives(unit.span, cause, list(_consuming(unit, used))))
-
-
-def _is_used(secret: Secret, unit: Unit) -> bool:
-    if unit.needs and secret.name in unit.needs.secrets:
-        return True
-    return any(reaches(target, unit) for target in secret.targets)
-
-
-def _consuming(unit: Unit, used: list[Secret]) -> Iterator[tuple[str, str]]:
-    """How PID 1 hands the secrets over. A missing optional one is an empty credential."""
-    for secret in used:
-        if unit.needs and secret.name in unit.needs.secrets:
-            yield "LoadCredential", f"{secret.name}:{CREDENTIALS_FOLDER}/{secret.name}"
-            if not secret.required:
-                yield "SetCredential", f"{secret.name}:"
-    scopes = {target.scope for secret in used for target in secret.targets if target.kind == "env"}
-    for scope in sorted(scopes & {"global", unit.name}):
-        yield "EnvironmentFile", quoting.environment_file(f"{ENVIRONMENT_FOLDER}/{scope}.env", span=unit.span)
 
 
 def _secrets_unit(delivery: SecretDelivery, image: ResolvedImage) -> Unit:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import ClassVar
 
 from tdxc import records
@@ -23,6 +23,7 @@ from tdxc.diagnostics import Code, Note, nearest
 from tdxc.ir import (
     BootStep,
     Directive,
+    DropIn,
     Hardening,
     OrderedStep,
     ResolvedImage,
@@ -37,6 +38,8 @@ from tdxc.passes.unit_sections import is_false, last_value, with_directives, wor
 RUNTIME_INIT = "runtime-init.service"
 RUNTIME_INIT_PROGRAM = "/usr/bin/runtime-init"
 RUNTIME_INIT_DIRECTORY = "/usr/lib/runtime-init.d"
+
+_DROP_IN = "90-runtime-init"
 
 MAX_PRIORITY = 9999
 MAX_TIES = 100
@@ -72,6 +75,7 @@ class InitPriority:
         if image.init == "systemd":
             units = tuple(wait_for_runtime_init(unit, image.boot_steps[0]) for unit in units)
             units = tuple(sorted((*units, runtime_init_unit(image.boot_steps)), key=lambda unit: unit.name))
+            image = records.evolve(image, drop_ins=(*image.drop_ins, *_for_placed_units(image)))
         return records.evolve(image, ordered_steps=steps, units=units)
 
 
@@ -183,12 +187,39 @@ def wait_for_runtime_init(unit: Unit, step: BootStep) -> Unit:
     )
 
 
+def _for_placed_units(image: ResolvedImage) -> Iterator[DropIn]:
+    """A drop-in for each service whose unit file the recipe places as a file: it waits like any other."""
+    services = tuple(file for file in image.files if file.path.endswith(".service"))
+    if not services:
+        return
+    from tdxc.passes.placed_units import placed_units
+
+    placed = {each.unit.name: each.unit for each in placed_units(services)}
+    for name, unit in sorted(placed.items()):
+        is_masked = not any(section.directives for section in unit.sections)
+        if not is_masked and not is_early(unit):
+            waiting = wait_for_runtime_init(records.evolve(unit, sections=()), image.boot_steps[0])
+            cause = "init-priority: services wait for the boot steps"
+            yield DropIn(span=unit.span, cause=cause, unit=name, name=_DROP_IN, sections=waiting.sections)
+
+
 def is_early(unit: Unit) -> bool:
     """Whether a unit says, or shows by its dependencies, that it belongs to the boot before runtime-init."""
-    if unit.early or is_false(last_value(unit, "Unit", "DefaultDependencies")):
-        return True
-    before: Iterable[str] = (*words(unit, "Unit", "Before"), *unit.wanted_by)
-    return any(name in EARLY_TARGETS or name == RUNTIME_INIT for name in before)
+    return bool(early_reason(unit))
+
+
+def early_reason(unit: Unit) -> str:
+    """By what a unit says or shows that, in words; empty when it belongs to the boot after runtime-init."""
+    if unit.early:
+        return "early=True"
+    if is_false(last_value(unit, "Unit", "DefaultDependencies")):
+        return "DefaultDependencies=no"
+    wanted_by = (*unit.wanted_by, *words(unit, "Install", "WantedBy"), *words(unit, "Install", "RequiredBy"))
+    for relation, names in (("Before", words(unit, "Unit", "Before")), ("WantedBy", wanted_by)):
+        for name in names:
+            if name in EARLY_TARGETS or name == RUNTIME_INIT:
+                return f"{relation}={name}"
+    return ""
 
 
 _UNNEEDED_CAPABILITIES = (

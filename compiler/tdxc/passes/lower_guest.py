@@ -29,10 +29,12 @@ class LowerGuest:
         from tdxc.passes.guest_mounts import check_mounts
         from tdxc.passes.guest_platform import check_platform, for_platform
         from tdxc.passes.guest_units import with_guest
+        from tdxc.passes.guest_uses import check_uses
         from tdxc.passes.secret_flow import check_flow
 
         ctx.sink.extend(check_guest(image))
         ctx.sink.extend(check_mounts(image))
+        ctx.sink.extend(check_uses(image))
         ctx.sink.extend(check_flow(image))
         ctx.sink.extend(check_platform(image))
         lowered = with_guest(for_platform(image))

@@ -4,6 +4,7 @@
 
     service a (after b), service b (after a)   ->  E_CYCLE  a.service -> b.service -> a.service, with both lines
     service a (after netwrok-online.target)    ->  W_UNKNOWN_UNIT, did you mean 'network-online.target'?
+    service a (wants a package's service)      ->  W_BOOT_ORDER where the image has a disk that the other may use
     enabled service without wanted_by          ->  wanted by the target that the image boots into
 """
 
@@ -58,6 +59,10 @@ class OrderUnits:
         _check_default_target(image, names, ctx)
         _check_references(image, names, ctx)
         _check_reached(image, ctx)
+        if image.encrypted_disks or image.secret_delivery:
+            from tdxc.passes.package_units import check_package_units
+
+            ctx.sink.extend(check_package_units(image))
         extra = (image.default_target, *_linked_units(image))
         graph = waits(image.units, extra=extra, drop_ins=image.drop_ins)
         for cycle in find_cycles(graph):

@@ -21,19 +21,10 @@ from tdxc.passes.secret_commands import SecretNames, exposure, names_path, shows
 _COMMAND_KEYS = frozenset(
     ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition")
 )
-_READING_KEYS = ("Environment", "EnvironmentFile", "LoadCredential", *sorted(_COMMAND_KEYS))
 _CREDENTIAL_ARGUMENT = re.compile(r"systemd\.set_credential(?:_binary)?=tdx\.secret\.([^:]+):.")
 _STORES = re.compile(r"/(?:etc|run|usr/lib|usr/local/lib|lib)/credstore(?:\.encrypted)?/(?:tdx\.secret\.)?([^/]+)")
 _VARIABLE_WITH_PATH = re.compile(r"(\w+)=([^\s\"']*/run/[^\s\"']*)")
 _STATE_FOLDER = "/run/tdx-guest/"
-
-
-def reaches(target: SecretTarget, unit: Unit) -> bool:
-    """Whether a service sees the target: its environment, or a file that the unit names."""
-    if target.kind == "env":
-        return target.scope in {"global", unit.name}
-    values = (value for key in _READING_KEYS for value in unit.values("Service", key))
-    return any(names_path(target.path, value) for value in values)
 
 
 def check_flow(image: ResolvedImage) -> Iterator[Diagnostic]:

@@ -127,6 +127,23 @@ def test_a_program_on_a_disk_without_programs_cannot_start() -> None:
     assert (only.code, only.span.line) == (Code.E_CONFLICT, 11)
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"early": True}, "early=True"),
+        ({"before": ("network.target",)}, "Before=network.target"),
+        ({"wanted_by": ("network-online.target",)}, "WantedBy=network-online.target"),
+    ],
+)
+def test_a_service_of_early_boot_has_no_disk_yet(fields: dict[str, Any], reason: str) -> None:
+    (only,) = found(services=(service("/usr/bin/app --data /srv/data/app", **fields),))
+    assert (only.code, only.span.line, only.notes[0].span.line) == (Code.E_CONFLICT, 11, 3)
+    assert only.message.endswith(reason)
+    assert found(services=(service("/usr/bin/app", writes=("/srv/data",), **fields),))
+    assert found(services=(service("/usr/bin/app --data /srv/data2", **fields),)) == ()
+    assert found(services=(service("/usr/bin/app /srv/data", after=("runtime-init.service",), **fields),)) == ()
+
+
 def test_a_place_of_programs_is_for_measured_ones() -> None:
     for place in ("/opt", "/opt/app"):
         (only,) = found(records.evolve(DISK, mount_at=place))
