@@ -49,7 +49,7 @@ def fetch_text(build: ResolvedBuild, epoch: int) -> str:
         *_toolchain(build),
         *_source(build),
         f"cd {_word(build, _source_folder(build))}",
-        *_steps("Fetch the dependencies and verify them.", build.fetch),
+        *_steps(build, "fetching its dependencies", build.fetch),
         *((_SHELL, *_compile(build)) if build.network else ()),
     ]
     also = " It also compiles, as the recipe leaves the network on for that." if build.network else ""
@@ -110,6 +110,7 @@ def build_text(build: ResolvedBuild, epoch: int, artifacts: Iterable[tuple[Artif
             *(() if build.network else _compile(build)),
             "",
             "# Artifacts: where the build left them, and where they go in the image.",
+            _told(build, "installing its artifacts"),
             *(line for artifact, dest in artifacts for line in _install(build, artifact, dest)),
         ]
     )
@@ -171,6 +172,7 @@ def _toolchain(build: ResolvedBuild) -> Iterator[str]:
         home = f"{_work(build)}/toolchain"
         yield ""
         yield "# The toolchain, from a pinned archive; Rust's brings an installer."
+        yield _told(build, "fetching its toolchain")
         yield f"download {_words(build, toolchain.url, toolchain.sha256, archive)}"
         yield f"unpack {_words(build, archive, home)}"
         installer = f"{home}/install.sh"
@@ -179,6 +181,7 @@ def _toolchain(build: ResolvedBuild) -> Iterator[str]:
         yield f"    {_words(build, installer, *options)}"
         yield "fi"
     if build.version_command:
+        yield _told(build, "checking the version of its toolchain")
         title = _TITLES.get(build.language, "GCC")
         yield f"toolchain_version=$({build.version_command})"
         yield f'check_version {_words(build, title, toolchain.version)} "$toolchain_version"'
@@ -187,6 +190,7 @@ def _toolchain(build: ResolvedBuild) -> Iterator[str]:
 def _source(build: ResolvedBuild) -> Iterator[str]:
     source, target = build.source, f"{_work(build)}/source"
     yield ""
+    yield _told(build, "laying out its source" if source.is_local else "fetching its source")
     if source.git:
         yield f"fetch_git {_words(build, source.git, source.rev, target)}"
     elif source.tarball:
@@ -202,22 +206,27 @@ def _source(build: ResolvedBuild) -> Iterator[str]:
             yield f"find {_word(build, target)} \\( -type d -o -perm -u+x \\) -exec chmod 0755 {{}} +"
     for patch in build.patches:
         path = _word(build, f"mkosi.images/build-{build.name}/patches/{patch.path}")
-        folder = _word(build, _source_folder(build))
-        yield f'patch --directory={folder} --strip=1 --forward --no-backup-if-mismatch < "$SRCDIR"/{path}'
+        yield _told(build, f"applying the patch {patch.path}")
+        options = "--strip=1 --forward --fuzz=0 --no-backup-if-mismatch"
+        yield f'patch --directory={_word(build, target)} {options} < "$SRCDIR"/{path}'
     yield f'find {_word(build, target)} -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {{}} +'
 
 
 def _compile(build: ResolvedBuild) -> Iterator[str]:
-    yield from _steps("Compile.", build.compile)
-    yield from _steps("Test.", build.test)
+    yield from _steps(build, "compiling", build.compile)
+    yield from _steps(build, "testing", build.test)
 
 
-def _steps(title: str, text: str) -> Iterator[str]:
+def _told(build: ResolvedBuild, step: str) -> str:
+    """A line of the log that begins a step, marked as mkosi marks its own."""
+    return f"echo {_word(build, f'‣ build {build.name}: {step}')}"
+
+
+def _steps(build: ResolvedBuild, step: str, text: str) -> Iterator[str]:
     """Shell text in a subshell of its own, so that it can change folder and options as it likes."""
     if text:
         yield ""
-        if title:
-            yield f"# {title}"
+        yield _told(build, step)
         yield "("
         yield text.strip("\n")
         yield ")"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from tdxc_runtime.backends.base import (
 from tdxc_runtime.backends.mkosi_tool import MkosiTool
 from tdxc_runtime.backends.package_sources import TreeSources
 from tdxc_runtime.backends.workplace import Workplace, prepare_workplace
-from tdxc_runtime.builds.declared import read_builds
+from tdxc_runtime.builds.declared import DeclaredBuild, read_builds
+from tdxc_runtime.builds.failure import BuildStep, build_failure, next_step
 from tdxc_runtime.builds.run import MadeBuilds, made_builds
 from tdxc_runtime.process import describe_status, rerunnable, stop_on_signals
 from tdxc_runtime.supervisor.syscalls import exchange
@@ -165,16 +166,19 @@ def _run_mkosi(request: BakeRequest, tool: MkosiTool, scratch: Path) -> tuple[Wo
         _write_log_head(request, made.workplace, arguments)
         # behind the log: what is handed over may be the hash of a password
         variables = [f"--environment={name}={value}" for name, value in request.environment]
-        _build(request, made.workplace, [*variables, *arguments])
+        _build(request, made.workplace, builds, [*variables, *arguments])
     _make_disks(request, workplace.folders.output, workplace.sources.seed)
     return made.workplace, made
 
 
-def _build(request: BakeRequest, workplace: Workplace, arguments: list[str]) -> None:
+def _build(request: BakeRequest, workplace: Workplace, builds: Sequence[DeclaredBuild], arguments: list[str]) -> None:
     tool, folders, seen = workplace.tool, workplace.folders, workplace.seen
     steps = ["starting mkosi"]
+    building = BuildStep()
 
     def on_line(line: str) -> None:
+        nonlocal building
+        building = next_step(building, line)
         line = folders.on_host(line, seen)
         if request.on_line:
             request.on_line(line)
@@ -185,6 +189,8 @@ def _build(request: BakeRequest, workplace: Workplace, arguments: list[str]) -> 
 
     tool.send(folders)
     completed = tool.run(arguments, folders, on_line=on_line, log=request.log, check=False)
+    if completed.status and building.build in {build.name for build in builds}:
+        raise build_failure(workplace, request.recipe, building, completed, request.log or Path())
     if completed.status:
         shown = [folders.on_host(line, seen) for line in completed.lines[-_SHOWN_LINES:]]
         notes = [*shown, f"the whole log is in {request.log}"]

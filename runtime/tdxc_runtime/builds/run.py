@@ -14,24 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
 
 from tdxc_runtime.builds.declared import BuildRecord, DeclaredBuild
 from tdxc_runtime.builds.downloads import DOWNLOADS_FOLDER, DownloadStore
+from tdxc_runtime.builds.failure import BuildStep, build_failure, next_step
 from tdxc_runtime.builds.fetch_settings import write_fetch_settings
 from tdxc_runtime.builds.key import PACKAGE_PREFIX, cache_key, changed_inputs, complete_inputs
 from tdxc_runtime.builds.packages import PackageIndex, apt_folder, give_back, update_index
 from tdxc_runtime.builds.store import STORE_FOLDER, BuildStore, CacheEntry, CorruptEntryError
-from tdxc_runtime.process import LineCallback, describe_status
+from tdxc_runtime.process import LineCallback
 from tdxc_runtime.toolsroot.make import scratch_folder
 
 if TYPE_CHECKING:
     from tdxc_runtime.backends.workplace import Workplace
 
-_SHOWN_LINES = 25
 _SHOWN_CHANGES = 3
-_STEPS = {"prepare script": "fetching its dependencies", "build script": "compiling"}
-_STEP_MARK = "‣ "
 
 
 @attrs.frozen(kw_only=True)
@@ -129,16 +127,6 @@ def alone_arguments(workplace: Workplace, name: str, *more: str) -> list[str]:
     return workplace.arguments(*parts, *more)
 
 
-def step_of(lines: Sequence[str]) -> str:
-    """What mkosi was doing with a build when its output ended."""
-    for line in reversed(lines):
-        if line.strip().startswith(_STEP_MARK):
-            found = [words for mark, words in _STEPS.items() if f"Running {mark}" in line]
-            if found:
-                return found[0]
-    return "making its environment"
-
-
 @contextlib.contextmanager
 def _package_index(workplace: Workplace, cache: Path, tell: LineCallback) -> Iterator[PackageIndex | None]:
     """The packages on offer, in a package cache of this bake alone; None where they cannot be told."""
@@ -216,26 +204,19 @@ def _run_alone(bench: BuildBench, build: DeclaredBuild) -> None:
     metadata = () if workplace.offline else _METADATA
     arguments = alone_arguments(workplace, build.name, *metadata)
     folders, seen = workplace.folders, workplace.seen
+    step = BuildStep(build.name)
+
+    def on_line(line: str) -> None:
+        nonlocal step
+        step = next_step(step, line)
+        bench.on_line(folders.on_host(line, seen))
+
     with bench.downloads.offered(folders.packages):
-        completed = workplace.tool.run(
-            arguments, folders, on_line=lambda line: bench.on_line(folders.on_host(line, seen)), log=log, check=False
-        )
-    made = folders.output / archive_name(build.name)
-    if completed.status == 0 and made.is_file():
-        return
-    shown = [folders.on_host(line, seen) for line in completed.lines[-_SHOWN_LINES:]]
-    what = describe_status(completed.status) if completed.status else f"left no {made.name}"
-    raise DiagnosticError.of(
-        Code.E_BUILD,
-        f"build '{build.name}': mkosi {what} while {step_of(completed.lines)}",
-        notes=tuple(Note(message=line) for line in [*shown, f"the whole log is in {log}"]),
-        fix=f"mend what its lines name; for a shell in its environment: {_shell_command(bench, build)}",
-    )
-
-
-def _shell_command(bench: BuildBench, build: DeclaredBuild) -> str:
-    profiles = "".join(f" --profile {name}" for name in bench.workplace.profiles)
-    return f"tdxc build {bench.recipe}{profiles} --debug-shell {build.name}"
+        completed = workplace.tool.run(arguments, folders, on_line=on_line, log=log, check=False)
+    if completed.status or not (folders.output / archive_name(build.name)).is_file():
+        if step.build != build.name:  # the image, which is left out
+            step = BuildStep(build.name, "leaving out the image")
+        raise build_failure(workplace, bench.recipe, step, completed, log)
 
 
 def _of_build(build: DeclaredBuild, fault: DiagnosticError) -> DiagnosticError:

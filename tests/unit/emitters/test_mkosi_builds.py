@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ from tdxc.passes.builds import check_variables, lower_build
 from tdxc.tree import FileTree
 from tdxc_emitters import emit_image
 from tdxc_emitters.mkosi.builds import declaration
+from tdxc_runtime.builds.failure import BuildStep, next_step
 
 FOLDER = "mkosi.images/build-tool"
 PATCH = b"--- a/input\n+++ b/input\n@@ -1 +1 @@\n-in\n+out\n"
@@ -139,6 +141,50 @@ def test_a_patch_that_does_not_apply_fails(tmp_path: Path) -> None:
     patches = (SourceFile(span=SPAN, path="01-a.patch", content=Blob.of(PATCH.replace(b"-in", b"-no"))),)
     with pytest.raises(subprocess.CalledProcessError):
         run_scripts(emitted(greeting(patches=patches)), "tool", tmp_path)
+
+
+def test_patches_apply_at_the_top_of_the_source_as_upstream_writes_them(tmp_path: Path) -> None:
+    commit = repository(tmp_path / "git")
+    patch = b"--- a/sub/input\n+++ b/sub/input\n@@ -1 +1 @@\n-from git\n+patched\n"
+    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev=commit, subdir="sub")
+    patches = (SourceFile(span=SPAN, path="01-a.patch", content=Blob.of(patch)),)
+    dest = run_scripts(emitted(attrs.evolve(copied(source), patches=patches)), "tool", tmp_path)
+    assert (dest / "usr/share/result").read_text() == "patched\n"
+
+
+def test_a_patch_that_fits_only_by_guessing_fails(tmp_path: Path) -> None:
+    files = {"input": "ONE\ntwo\nthree\nfour\nfive\n"}
+    patch = b"--- a/input\n+++ b/input\n@@ -1,5 +1,5 @@\n one\n two\n three\n-four\n+4\n five\n"
+    patches = (SourceFile(span=SPAN, path="01-a.patch", content=Blob.of(patch)),)
+    build = greeting(
+        source=local_source(files), patches=patches, compile="true", artifacts=(artifact("input", "/usr/share/input"),)
+    )
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(build), "tool", tmp_path)
+    assert caught.value.stdout.splitlines()[-1].startswith("1 out of 1 hunk FAILED")
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({"patches": (SourceFile(span=SPAN, path="07-x y.patch", content=Blob.of(b"-")),)},
+         "applying the patch 07-x y.patch"),
+        ({"fetch": "false"}, "fetching its dependencies"),
+        ({"compile": "false"}, "compiling"),
+        ({"compile": "false", "network": True}, "compiling"),
+        ({"test": "false"}, "testing"),
+        ({"compile": "true"}, "installing its artifacts"),
+        ({"toolchain": Toolchain(span=SPAN, version="2"), "version_command": "echo 1"},
+         "checking the version of its toolchain"),
+        ({"source": BuildSource(span=SPAN, tarball="file:///none", sha256="0" * 64)}, "fetching its source"),
+    ],
+)  # fmt: skip
+def test_what_fails_is_the_last_step_that_was_told(tmp_path: Path, changes: dict[str, Any], step: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(greeting(**changes)), "tool", tmp_path)
+    told = caught.value.stdout.splitlines()
+    assert [line for line in told if line.startswith("‣")][-1] == f"‣ build tool: {step}"
+    assert functools.reduce(next_step, told, BuildStep()) == BuildStep("tool", step)
 
 
 def test_a_compiler_of_another_version_is_told_with_both(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -14,7 +17,8 @@ from tdxc_runtime.backends.package_sources import SOURCES_PATH, TreeSources
 from tdxc_runtime.backends.workplace import Workplace
 from tdxc_runtime.builds import BuildStore
 from tdxc_runtime.builds.declared import BuildRecord, DeclaredBuild
-from tdxc_runtime.builds.run import MadeBuilds, made_builds, step_of
+from tdxc_runtime.builds.failure import BuildStep, next_step
+from tdxc_runtime.builds.run import MadeBuilds, made_builds
 from tdxc_runtime.process import Bind, Completed, LineCallback
 
 DIGEST = "ab" * 32
@@ -105,7 +109,12 @@ class Place:
         return BuildStore(self.cache / "builds")
 
     def bake(
-        self, *builds: DeclaredBuild, name: str = "bake", told: list[str] | None = None, offline: bool = False
+        self,
+        *builds: DeclaredBuild,
+        name: str = "bake",
+        told: list[str] | None = None,
+        offline: bool = False,
+        recipe: str = "RECIPE",
     ) -> MadeBuilds:
         scratch = self.path / name
         folders = BakeFolders(
@@ -126,7 +135,8 @@ class Place:
         )
         lines = [] if told is None else told
         log = self.path / "logs" / "bake.log"
-        with made_builds(workplace, builds, cache=self.cache, log=log, progress=lines.append) as made:
+        options: dict[str, Any] = {"cache": self.cache, "log": log, "recipe": recipe, "progress": lines.append}
+        with made_builds(workplace, builds, **options) as made:
             for build in builds if made.arguments else ():
                 assert (folders.output / f"build-{build.name}.tar").read_bytes() == b"made build-" + build.name.encode()
         assert not [path.name for path in folders.output.iterdir()]
@@ -298,6 +308,9 @@ def test_an_interrupt_while_building_leaves_nothing(place: Place, monkeypatch: p
     assert place.bake(HELLO, name="again").records[0].key
 
 
+OWN = ["‣ Building build-hello image", "‣  Running prepare script x", "‣ build hello: laying out its source"]
+
+
 @pytest.mark.parametrize(
     ("lines", "step"),
     [
@@ -305,7 +318,29 @@ def test_an_interrupt_while_building_leaves_nothing(place: Place, monkeypatch: p
         (["‣  Installing Debian", "E: no space"], "making its environment"),
         (["‣  Running prepare script /t/fetch.sh in build overlay…", "curl: (6)"], "fetching its dependencies"),
         (["‣  Running prepare script x", "‣  Running build script x", '‣ "x" returned 1'], "compiling"),
+        ([*OWN, "‣ build hello: applying the patch 01-a b.patch", "1 out of 1"], "applying the patch 01-a b.patch"),
+        ([*OWN, "‣ build hello: testing", *map(str, range(1000)), '‣ "y" returned 1'], "testing"),
+        (["‣ [build-hello]  Running build script x", "‣ build hello: testing"], "testing"),
+        ([*OWN, "‣ build other: testing"], "laying out its source"),
+        ([*OWN, "build hello: testing", "‣ building hello: x", "‣ build : x"], "laying out its source"),
     ],
 )  # fmt: skip
 def test_the_step_is_read_off_the_output(lines: list[str], step: str) -> None:
-    assert step_of(lines) == step
+    assert functools.reduce(next_step, lines, BuildStep("hello")) == BuildStep("hello", step)
+
+
+def test_of_several_builds_the_last_one_that_began_is_meant() -> None:
+    second = ["‣ Building build-other image", "‣ [build-other] Running build script x", "‣ build other: compiling"]
+    found = functools.reduce(next_step, [*OWN, *second], BuildStep())
+    assert found == BuildStep("other", "compiling")
+    assert next_step(found, "‣ Building node image") == BuildStep()
+    assert functools.reduce(next_step, ["‣ [main] Running build script x", "x"], BuildStep()) == BuildStep()
+
+
+def test_the_line_for_a_shell_can_be_pasted(place: Place) -> None:
+    place.tool.broken = "no"
+    with pytest.raises(DiagnosticError) as raised:
+        place.bake(HELLO, recipe="my recipes/it's.py")
+    line = raised.value.diagnostics[0].fix.partition(": ")[2]
+    expected = ["tdxc", "build", "my recipes/it's.py", "--profile", "dev", "--debug-shell", "hello"]
+    assert shlex.split(line) == expected

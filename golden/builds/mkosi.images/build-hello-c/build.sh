@@ -52,7 +52,7 @@ export TZ=UTC
 cd /var/lib/tdxc-build/hello-c/source
 [[ -z ${debug_shell-} ]] || exec bash -i
 
-# Compile.
+echo '‣ build hello-c: compiling'
 (
 cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=/usr \
     -DCMAKE_C_ARCHIVE_CREATE='<CMAKE_AR> qcD <TARGET> <LINK_FLAGS> <OBJECTS>' \
@@ -62,10 +62,11 @@ cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=/
 cmake --build build
 )
 
-# Test.
+echo '‣ build hello-c: testing'
 (
 ctest --test-dir build --output-on-failure
 )
 
 # Artifacts: where the build left them, and where they go in the image.
+echo '‣ build hello-c: installing its artifacts'
 install_artifact /var/lib/tdxc-build/hello-c/source/build/hello-c /usr/bin/hello-c

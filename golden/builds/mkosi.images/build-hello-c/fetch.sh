@@ -23,6 +23,7 @@ export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
 
+echo '‣ build hello-c: laying out its source'
 mkdir /var/lib/tdxc-build/hello-c/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-c/src/. /var/lib/tdxc-build/hello-c/source
 find /var/lib/tdxc-build/hello-c/source -type f ! -perm -u+x -exec chmod 0644 {} +

@@ -53,7 +53,7 @@ export TZ=UTC
 cd /var/lib/tdxc-build/hello-go/source
 [[ -z ${debug_shell-} ]] || exec bash -i
 
-# Compile.
+echo '‣ build hello-go: compiling'
 (
 GOPROXY=off go build -trimpath -buildvcs=false \
     -ldflags '-s -w -buildid=' \
@@ -61,4 +61,5 @@ GOPROXY=off go build -trimpath -buildvcs=false \
 )
 
 # Artifacts: where the build left them, and where they go in the image.
+echo '‣ build hello-go: installing its artifacts'
 install_artifact /var/lib/tdxc-build/hello-go/out/hello-go /usr/bin/hello-go

@@ -11,6 +11,7 @@ if [[ ${container:-} != mkosi ]]; then
     mkdir -p "$BUILDROOT$work"
     (umask 077 && : > "$network")
     known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|GOVCS|GOAUTH|NUGET_[A-Za-z0-9_]+'
+    known="$known|GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)"
     known="$known|CARGO_(HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
     known="$known|HTTP_PROXY|HTTPS_PROXY|ALL_PROXY|NO_PROXY|http_proxy|https_proxy|all_proxy|no_proxy"
     {
@@ -159,9 +160,11 @@ export TMPDIR=/var/tmp
 export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
+echo '‣ build hello-go: checking the version of its toolchain'
 toolchain_version=$(go env GOVERSION | sed 's/^go//')
 check_version Go 1.24 "$toolchain_version"
 
+echo '‣ build hello-go: laying out its source'
 mkdir /var/lib/tdxc-build/hello-go/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-go/src/. /var/lib/tdxc-build/hello-go/source
 find /var/lib/tdxc-build/hello-go/source -type f ! -perm -u+x -exec chmod 0644 {} +
@@ -169,7 +172,7 @@ find /var/lib/tdxc-build/hello-go/source \( -type d -o -perm -u+x \) -exec chmod
 find /var/lib/tdxc-build/hello-go/source -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 cd /var/lib/tdxc-build/hello-go/source
 
-# Fetch the dependencies and verify them.
+echo '‣ build hello-go: fetching its dependencies'
 (
 if [[ -f vendor/modules.txt ]]; then
     echo 'The modules are in vendor/ of the source.'

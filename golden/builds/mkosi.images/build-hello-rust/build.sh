@@ -54,7 +54,7 @@ export TZ=UTC
 cd /var/lib/tdxc-build/hello-rust/source
 [[ -z ${debug_shell-} ]] || exec bash -i
 
-# Compile.
+echo '‣ build hello-rust: compiling'
 (
 cargo build --release --locked --offline \
     --bin hello-rust
@@ -62,4 +62,5 @@ install -D /var/lib/tdxc-build/hello-rust/cache/target/release/hello-rust /var/l
 )
 
 # Artifacts: where the build left them, and where they go in the image.
+echo '‣ build hello-rust: installing its artifacts'
 install_artifact /var/lib/tdxc-build/hello-rust/out/hello-rust /usr/bin/hello-rust

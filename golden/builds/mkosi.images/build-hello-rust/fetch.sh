@@ -11,6 +11,7 @@ if [[ ${container:-} != mkosi ]]; then
     mkdir -p "$BUILDROOT$work"
     (umask 077 && : > "$network")
     known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|GOVCS|GOAUTH|NUGET_[A-Za-z0-9_]+'
+    known="$known|GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)"
     known="$known|CARGO_(HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
     known="$known|HTTP_PROXY|HTTPS_PROXY|ALL_PROXY|NO_PROXY|http_proxy|https_proxy|all_proxy|no_proxy"
     {
@@ -186,9 +187,11 @@ export TMPDIR=/var/tmp
 export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
+echo '‣ build hello-rust: checking the version of its toolchain'
 toolchain_version=$(rustc --version | cut -d ' ' -f 2)
 check_version Rust 1.85 "$toolchain_version"
 
+echo '‣ build hello-rust: laying out its source'
 mkdir /var/lib/tdxc-build/hello-rust/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-rust/src/. /var/lib/tdxc-build/hello-rust/source
 find /var/lib/tdxc-build/hello-rust/source -type f ! -perm -u+x -exec chmod 0644 {} +
@@ -196,7 +199,7 @@ find /var/lib/tdxc-build/hello-rust/source \( -type d -o -perm -u+x \) -exec chm
 find /var/lib/tdxc-build/hello-rust/source -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 cd /var/lib/tdxc-build/hello-rust/source
 
-# Fetch the dependencies and verify them.
+echo '‣ build hello-rust: fetching its dependencies'
 (
 need_lock Cargo.lock 'cargo generate-lockfile'
 fetch_crates

@@ -47,10 +47,11 @@ export TZ=UTC
 cd /var/lib/tdxc-build/hello-script/source
 [[ -z ${debug_shell-} ]] || exec bash -i
 
-# Compile.
+echo '‣ build hello-script: compiling'
 (
 make release
 )
 
 # Artifacts: where the build left them, and where they go in the image.
+echo '‣ build hello-script: installing its artifacts'
 install_artifact /var/lib/tdxc-build/hello-script/source/build/hello-script /usr/bin/hello-script

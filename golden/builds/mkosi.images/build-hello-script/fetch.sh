@@ -18,6 +18,7 @@ export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
 
+echo '‣ build hello-script: laying out its source'
 mkdir /var/lib/tdxc-build/hello-script/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-script/src/. /var/lib/tdxc-build/hello-script/source
 find /var/lib/tdxc-build/hello-script/source -type f ! -perm -u+x -exec chmod 0644 {} +

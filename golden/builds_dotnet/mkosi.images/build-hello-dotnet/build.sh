@@ -52,7 +52,7 @@ export TZ=UTC
 cd /var/lib/tdxc-build/hello-dotnet/source
 [[ -z ${debug_shell-} ]] || exec bash -i
 
-# Compile.
+echo '‣ build hello-dotnet: compiling'
 (
 dotnet publish hello-dotnet.csproj --configuration Release --no-restore --runtime linux-x64 \
     --self-contained false \
@@ -64,4 +64,5 @@ dotnet publish hello-dotnet.csproj --configuration Release --no-restore --runtim
 )
 
 # Artifacts: where the build left them, and where they go in the image.
+echo '‣ build hello-dotnet: installing its artifacts'
 install_artifact /var/lib/tdxc-build/hello-dotnet/out/hello-dotnet /opt/hello-dotnet

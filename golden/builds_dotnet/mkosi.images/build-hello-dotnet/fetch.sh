@@ -11,6 +11,7 @@ if [[ ${container:-} != mkosi ]]; then
     mkdir -p "$BUILDROOT$work"
     (umask 077 && : > "$network")
     known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|GOVCS|GOAUTH|NUGET_[A-Za-z0-9_]+'
+    known="$known|GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)"
     known="$known|CARGO_(HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
     known="$known|HTTP_PROXY|HTTPS_PROXY|ALL_PROXY|NO_PROXY|http_proxy|https_proxy|all_proxy|no_proxy"
     {
@@ -69,9 +70,11 @@ export TMPDIR=/var/tmp
 export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
+echo '‣ build hello-dotnet: checking the version of its toolchain'
 toolchain_version=$(dotnet --version)
 check_version '.NET SDK' 8.0 "$toolchain_version"
 
+echo '‣ build hello-dotnet: laying out its source'
 mkdir /var/lib/tdxc-build/hello-dotnet/source
 cp -R "$SRCDIR"/mkosi.images/build-hello-dotnet/src/. /var/lib/tdxc-build/hello-dotnet/source
 find /var/lib/tdxc-build/hello-dotnet/source -type f ! -perm -u+x -exec chmod 0644 {} +
@@ -79,7 +82,7 @@ find /var/lib/tdxc-build/hello-dotnet/source \( -type d -o -perm -u+x \) -exec c
 find /var/lib/tdxc-build/hello-dotnet/source -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 cd /var/lib/tdxc-build/hello-dotnet/source
 
-# Fetch the dependencies and verify them.
+echo '‣ build hello-dotnet: fetching its dependencies'
 (
 need_lock packages.lock.json 'dotnet restore hello-dotnet.csproj -p:RuntimeIdentifier=linux-x64 --use-lock-file'
 dotnet restore hello-dotnet.csproj --locked-mode --use-lock-file \

@@ -48,10 +48,11 @@ export TZ=UTC
 cd /var/lib/tdxc-build/report/source
 [[ -z ${debug_shell-} ]] || exec bash -i
 
-# Compile.
+echo '‣ build report: compiling'
 (
 make release
 )
 
 # Artifacts: where the build left them, and where they go in the image.
+echo '‣ build report: installing its artifacts'
 install_artifact /var/lib/tdxc-build/report/source/build/report /usr/local/bin/report

@@ -19,6 +19,7 @@ export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
 
+echo '‣ build report: laying out its source'
 mkdir /var/lib/tdxc-build/report/source
 cp -R "$SRCDIR"/mkosi.images/build-report/src/. /var/lib/tdxc-build/report/source
 find /var/lib/tdxc-build/report/source -type f ! -perm -u+x -exec chmod 0644 {} +

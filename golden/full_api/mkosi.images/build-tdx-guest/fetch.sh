@@ -11,6 +11,7 @@ if [[ ${container:-} != mkosi ]]; then
     mkdir -p "$BUILDROOT$work"
     (umask 077 && : > "$network")
     known='GOPROXY|GOSUMDB|GONOSUMDB|GOPRIVATE|GONOPROXY|GOINSECURE|GOVCS|GOAUTH|NUGET_[A-Za-z0-9_]+'
+    known="$known|GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)"
     known="$known|CARGO_(HTTP|NET|REGISTRY|REGISTRIES)_[A-Z0-9_]+"
     known="$known|HTTP_PROXY|HTTPS_PROXY|ALL_PROXY|NO_PROXY|http_proxy|https_proxy|all_proxy|no_proxy"
     {
@@ -149,6 +150,7 @@ export TZ=UTC
 
 mkdir -p "$HOME" "$work/cache" "$work/out"
 
+echo '‣ build tdx-guest: laying out its source'
 mkdir /var/lib/tdxc-build/tdx-guest/source
 cp -R "$SRCDIR"/mkosi.images/build-tdx-guest/src/. /var/lib/tdxc-build/tdx-guest/source
 find /var/lib/tdxc-build/tdx-guest/source -type f ! -perm -u+x -exec chmod 0644 {} +
@@ -156,7 +158,7 @@ find /var/lib/tdxc-build/tdx-guest/source \( -type d -o -perm -u+x \) -exec chmo
 find /var/lib/tdxc-build/tdx-guest/source -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 cd /var/lib/tdxc-build/tdx-guest/source
 
-# Fetch the dependencies and verify them.
+echo '‣ build tdx-guest: fetching its dependencies'
 (
 if [[ -f vendor/modules.txt ]]; then
     echo 'The modules are in vendor/ of the source.'
