@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.authored import resolved, run
 from support.builds import resolved_build, run_scripts
 from support.resolved_images import SPAN, resolved_image
-from tdxc.ir import Artifact, BuildSource, CompiledImage, ResolvedBuild
+from tdxc.ir import Artifact, BuildSource, CompiledImage, Kernel, ResolvedBuild
+from tdxc.passes.resolve_kernel import ResolveKernel
 from tdxc.tree import FileTree
 from tdxc_emitters import emit_image
 
@@ -141,6 +143,16 @@ def test_what_a_branch_names_is_never_kept(bake: Bake, tmp_path: Path) -> None:
     source = repository(tmp_path)
     assert bake.run(reading(BuildSource(span=SPAN, git=source.git, rev="trunk"))) == "from git\n"
     assert list(bake.downloads.iterdir()) == []
+
+
+def test_a_kernels_tarball_is_fetched_the_same_way(tmp_path: Path) -> None:
+    """Its fetch step is text of a pass, which calls the function that checks digests."""
+    source = tarball(tmp_path)
+    image = resolved(kernel=Kernel(span=SPAN, version="6.13.5", source=source))
+    (build,) = run(ResolveKernel(), image)[0].builds
+    script = emitted(build).text("mkosi.images/build-kernel/fetch.sh")
+    assert "download() {" in script
+    assert f"\ndownload {source.tarball} {source.sha256} linux.tarball\n" in script
 
 
 @pytest.mark.parametrize("name", ["short", "origin/trunk", "trunk", "v1", "refs/tags/v1"])

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
-from support.authored import at, resolved, run
-from tdxc.ir import BuildSource, Kernel, ResolvedBuild
 from tdxc.passes.kernel_source import step_text
-from tdxc.passes.resolve_kernel import ResolveKernel
 
 MAKE = """\
 case "$*" in
@@ -33,34 +29,6 @@ def bash(folder: Path, text: str, **variables: str) -> subprocess.CompletedProce
     environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", **variables}
     command = ["bash", "-euo", "pipefail", "-c", text]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def tarball_build(sha256: str) -> ResolvedBuild:
-    source = BuildSource(span=at(5), tarball="https://example.org/a b/linux.tar.xz", sha256=sha256)
-    image = resolved(kernel=Kernel(span=at(5), version="6.13.5", source=source))
-    (build,) = run(ResolveKernel(), image)[0].builds
-    return build
-
-
-class TestFetch:
-    """A tarball is kept only when it is the one that is pinned."""
-
-    CURL = 'while [[ $1 != --output ]]; do shift; done\nprintf kernel > "$2"\nprintf %s "$3" > asked'
-
-    def test_the_pinned_one_is_kept(self, tmp_path: Path) -> None:
-        program(tmp_path, "curl", self.CURL)
-        finished = bash(tmp_path, tarball_build(hashlib.sha256(b"kernel").hexdigest()).fetch)
-        assert finished.returncode == 0, finished.stderr
-        assert (tmp_path / "linux.tarball").read_bytes() == b"kernel"
-        assert (tmp_path / "asked").read_text() == "https://example.org/a b/linux.tar.xz"
-
-    def test_another_one_is_refused_with_both_digests(self, tmp_path: Path) -> None:
-        program(tmp_path, "curl", self.CURL)
-        finished = bash(tmp_path, tarball_build("0" * 64).fetch)
-        assert finished.returncode == 1
-        assert hashlib.sha256(b"kernel").hexdigest() in finished.stderr
-        assert "the recipe pins " + "0" * 64 in finished.stderr
-        assert not (tmp_path / "linux.tarball").exists()
 
 
 class TestUnpack:

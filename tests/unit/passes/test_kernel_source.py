@@ -120,8 +120,7 @@ def test_a_tarball_is_fetched_and_verified_before_anything_is_built() -> None:
     build = build_of(version="6.13.12", source=TARBALL)
     assert {"curl", "ca-certificates"} <= {package.name for package in build.packages}
     assert not any(package.name.startswith("linux-source") for package in build.packages)
-    assert TARBALL.tarball in build.fetch
-    assert SHA in build.fetch
+    assert build.fetch == f"download {TARBALL.tarball} {SHA} linux.tarball\n"
     assert "version=6.13.12" in build.compile
     assert "linux.tarball" in build.compile
 
