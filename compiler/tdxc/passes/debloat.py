@@ -114,6 +114,14 @@ def _keeps(image: ResolvedImage) -> Iterator[KeepDecision]:
     yield from wanted_modules(image)
 
 
+def keeps_unit(image: ResolvedImage, name: str) -> bool:
+    """Whether a unit of the distribution stays in the image, as far as what is declared so far tells."""
+    if image.authored_debloat.enabled is False:
+        return True
+    patterns = (decision.name for decision in _keeps(image) if decision.kind is DebloatKind.UNIT)
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def _authored(debloat: Debloat) -> Iterator[KeepDecision]:
     for kind, names in (
         (DebloatKind.BINARY, debloat.keep_binaries),

@@ -33,6 +33,7 @@ from tdxc.ir import (
     UnitKind,
 )
 from tdxc.passes.base import PassContext
+from tdxc.passes.boot_phases import phases_behind_steps
 from tdxc.passes.unit_sections import is_false, last_value, with_directives, words
 
 RUNTIME_INIT = "runtime-init.service"
@@ -74,7 +75,8 @@ class InitPriority:
         units = image.units
         if image.init == "systemd":
             units = tuple(wait_for_runtime_init(unit, image.boot_steps[0]) for unit in units)
-            units = tuple(sorted((*units, runtime_init_unit(image.boot_steps)), key=lambda unit: unit.name))
+            init = runtime_init_unit(image.boot_steps, phases_behind_steps(image))
+            units = tuple(sorted((*units, init), key=lambda unit: unit.name))
             image = records.evolve(image, drop_ins=(*image.drop_ins, *_for_placed_units(image)))
         return records.evolve(image, ordered_steps=steps, units=units)
 
@@ -233,8 +235,8 @@ _STEP_FAMILIES = "AF_UNIX AF_NETLINK AF_INET AF_INET6 AF_ALG AF_VSOCK"
 """Sockets of steps: AF_ALG is how cryptsetup reaches the kernel's ciphers, AF_VSOCK how a quote is asked for."""
 
 
-def runtime_init_unit(steps: tuple[BootStep, ...]) -> Unit:
-    """The oneshot service that runs the drop-ins.
+def runtime_init_unit(steps: tuple[BootStep, ...], before: tuple[str, ...] = ()) -> Unit:
+    """The oneshot service that runs the drop-ins, in front of the units ``before``.
 
     It keeps the host's mount namespace, devices and capabilities, since steps set up disks, mounts and networks for
     all: whatever a directive hides or makes read-only it does in a mount namespace of the service's own, in which a
@@ -258,6 +260,7 @@ def runtime_init_unit(steps: tuple[BootStep, ...]) -> Unit:
                 "Unit",
                 ("Description", "Boot steps of the image, in order"),
                 ("After", "network.target network-online.target"),
+                *(("Before", name) for name in before),
             ),
             section(
                 "Service",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.images import at, image, run, unit, unit_of
+from tdxc import records
 from tdxc.diagnostics import Code
-from tdxc.ir import BootStep
+from tdxc.ir import BootStep, Debloat, GuestKey
 from tdxc.passes.init_priority import RUNTIME_INIT, InitPriority
 
 
@@ -136,3 +138,29 @@ def test_injected_directives_say_why() -> None:
 def test_order_of_declaration_alone_decides_ties() -> None:
     for permutation in itertools.permutations(["x", "y", "z"]):
         assert names(*(step(name) for name in permutation)) == [f"0050-0{i}-{n}" for i, n in enumerate(permutation)]
+
+
+SEALED = GuestKey(span=at(3), name="disk", strategy="tpm", pcrs=(4, 11))
+MARKS = "systemd-pcrphase.service"
+
+
+@pytest.mark.parametrize(
+    ("keys", "debloat", "before"),
+    [
+        ((SEALED,), {"enabled": False}, (MARKS,)),
+        ((SEALED,), {"keep_units": (MARKS,)}, (MARKS,)),
+        ((SEALED,), {"keep_units": ("systemd-pcr*.service",)}, (MARKS,)),
+        ((SEALED,), {}, ()),
+        ((SEALED,), {"enabled": True, "keep_units": ("systemd-pcrphase-sysinit.service",)}, ()),
+        ((records.evolve(SEALED, pcrs=(4,)),), {"enabled": False}, ()),
+        ((GuestKey(span=at(3), name="disk", strategy="random"),), {"enabled": False}, ()),
+        ((), {"enabled": False}, ()),
+    ],
+)
+def test_a_key_is_sealed_before_systemd_marks_the_ready_phase_where_the_image_keeps_that_unit(
+    keys: tuple[GuestKey, ...], debloat: dict[str, Any], before: tuple[str, ...]
+) -> None:
+    made = image(boot_steps=(step("key"),), guest_keys=keys, authored_debloat=Debloat(span=at(4), **debloat))
+    after, found = run(InitPriority(), made)
+    assert not found
+    assert unit_of(after, RUNTIME_INIT).values("Unit", "Before") == before
