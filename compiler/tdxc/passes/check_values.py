@@ -9,7 +9,7 @@ from tdxc.diagnostics import Code, Diagnostic, SourceSpan, nearest
 from tdxc.ir import Layer, Setting
 
 OUTPUT_TARGETS = ("qemu", "azure", "gcp")
-CLOUDS = ("azure", "gcp")
+CLOUDS = ("qemu", "azure", "gcp")
 INIT_SYSTEMS = ("systemd", "busybox")
 PRIORITIES = range(10_000)
 """Boot steps' priorities are four digits in a file name."""

@@ -267,3 +267,14 @@ def test_on_azure_the_delivery_reaches_the_tpm_and_waits_for_the_network(method:
     after = made.values("Unit", "After")
     assert after.count("network-online.target") == after.count("dev-tpmrm0.device") == 1
     assert made.values("Service", "PrivateNetwork") == made.values("Service", "IPAddressDeny") == ()
+
+
+@pytest.mark.parametrize("name", ["qemu", "azure", "gcp"])
+def test_every_platform_can_be_named_as_the_cloud(name: str) -> None:
+    image = Image("x")
+    image.cloud = name
+    image.attestation_backend = "tdx" if name == "qemu" else name
+    KeyGeneration(strategy="tpm").apply(image)
+    DiskEncryption(device="/dev/vdb").apply(image)
+    (key,) = variants(image)[""].guest_keys
+    assert IMAGE_PCRS[name] in key.pcrs
