@@ -26,7 +26,7 @@ from .boot.kernel import (
     load_options_event,
     pending_kernel_event,
 )
-from .boot.userspace import PHASE_UNITS, phase_events
+from .boot.userspace import INITRD_PHASE_UNIT, PHASE_UNITS, phase_events
 from .events import Alternative, Alternatives, EventType, Origin, PredictedEvent, Register
 from .firmware.traits import FIRST_WITH_INITRD_FIRST, FIRST_WITH_NAMED_BLOBS, FirmwareTraits
 from .machine import QEMU_10_0, QEMU_10_2, QemuVersion
@@ -152,8 +152,12 @@ def payload_pcr_items(path: BootPath, units: frozenset[str] | None) -> tuple[Ite
 
 def _possible_phases() -> Alternatives:
     none = Alternative(reason="the image has no units that mark boot phases")
+    one_system = Alternative(
+        reason="systemd marks the phases of a system that stays in its initrd",
+        events=phase_events(frozenset(PHASE_UNITS) - {INITRD_PHASE_UNIT}),
+    )
     everything = Alternative(reason="systemd marks every boot phase", events=phase_events(frozenset(PHASE_UNITS)))
-    return Alternatives(name=BOOT_PHASES, options=(none, everything))
+    return Alternatives(name=BOOT_PHASES, options=(none, one_system, everything))
 
 
 def _image_around_call(path: BootPath) -> tuple[list[Item], list[Item]]:

@@ -8,6 +8,7 @@ from support.efi_images import build_gpt_disk, build_kernel, build_uki
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
 from tdxc_runtime.measure.acpi.chipset import window_base
 from tdxc_runtime.measure.artifact import Artifact, open_artifact
+from tdxc_runtime.measure.boot.userspace import INITRD_PHASE_UNIT, PHASE_UNITS
 from tdxc_runtime.measure.events import (
     MRTD,
     RTMR0,
@@ -140,12 +141,16 @@ def test_an_unreadable_kernel_makes_its_registers_pending_not_wrong(uki: Path) -
 def test_boot_phases_are_an_alternative_until_the_units_are_known(uki: Path) -> None:
     request = MeasurementRequest(artifact=uki)
     pcr11 = Register.pcr(11)
-    assert len(manifest_of(request).expected(pcr11, Algorithm.SHA256)) == 2
+    unknown = manifest_of(request).expected(pcr11, Algorithm.SHA256)
+    assert len(unknown) == 3
     without = manifest_of(attrs.evolve(request, units=frozenset()))
     assert len(without.expected(pcr11, Algorithm.SHA256)) == 1
     units = frozenset({"systemd-pcrphase.service"})
     assert kinds(manifest_of(attrs.evolve(request, units=units)), pcr11)[-1] == "EV_IPL"
     assert len(kinds(manifest_of(attrs.evolve(request, units=units)), pcr11)) == 13
+    for units in (frozenset(), frozenset(PHASE_UNITS) - {INITRD_PHASE_UNIT}, frozenset(PHASE_UNITS)):
+        (known,) = manifest_of(attrs.evolve(request, units=units)).expected(pcr11, Algorithm.SHA256)
+        assert known.value in [outcome.value for outcome in unknown]
 
 
 def test_gcp_predicts_what_the_image_decides_and_names_who_knows_the_rest(uki: Path, disk: Path) -> None:

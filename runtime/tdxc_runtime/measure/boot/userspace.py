@@ -10,8 +10,10 @@ from tdxc_runtime.measure.events import EventType, Origin, PredictedEvent, Regis
 
 INITRD_PHASES = ("enter-initrd", "leave-initrd")
 SYSTEM_PHASES = ("sysinit", "ready")
+INITRD_PHASE_UNIT = "systemd-pcrphase-initrd.service"
+"""Marks its phases where ``/etc/initrd-release`` says that another system follows; images of ours have no such file."""
 PHASE_UNITS = {
-    "systemd-pcrphase-initrd.service": INITRD_PHASES,
+    INITRD_PHASE_UNIT: INITRD_PHASES,
     "systemd-pcrphase-sysinit.service": ("sysinit",),
     "systemd-pcrphase.service": ("ready",),
 }
