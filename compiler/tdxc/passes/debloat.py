@@ -13,7 +13,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from tdxc import records
@@ -115,10 +115,23 @@ def _keeps(image: ResolvedImage) -> Iterator[KeepDecision]:
 
 
 def keeps_unit(image: ResolvedImage, name: str) -> bool:
-    """Whether a unit of the distribution stays in the image, as far as what is declared so far tells."""
+    """Whether a unit of the distribution stays in the image, as far as what is declared so far tells.
+
+    It says what the pass would decide of this one unit, without deciding of all else.
+    """
     if image.authored_debloat.enabled is False:
         return True
-    patterns = (decision.name for decision in _keeps(image) if decision.kind is DebloatKind.UNIT)
+    systemd = image.init == "systemd"
+    keepers = (*(SYSTEMD_KEEPERS if systemd else ()), *COMMON_KEEPERS)
+    named = (*(_own_units(image) if systemd else ()), *(_named_units(image) if systemd else ()), *_packages(image))
+    return (
+        _matches(name, image.authored_debloat.keep_units)
+        or any(_matches(name, keeper.units) and keeper.cause(image) is not None for keeper in keepers)
+        or _matches(name, (keep.name for keep in (*named, *_placed(image)) if keep.kind is DebloatKind.UNIT))
+    )
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -13,6 +13,7 @@ unit gets the directives itself, everything else a drop-in. A unit never holds a
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -149,6 +150,7 @@ def _is_for(target: SecretTarget, parts: Parts) -> bool:
     return any(places.search(value) for value in values if "/run" in value)
 
 
+@functools.cache
 def _places(path: str) -> re.Pattern[str]:
     """A file or one of its folders but /run: as a word of its own, behind an option's letter, a scheme or '-'.
 

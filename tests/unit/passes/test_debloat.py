@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 import attrs
@@ -23,7 +24,7 @@ from tdxc.ir import (
     ResolvedImage,
     ResolvedNetwork,
 )
-from tdxc.passes.debloat import DebloatImage
+from tdxc.passes.debloat import DebloatImage, keeps_unit
 from tdxc.passes.debloat_rules import COMMON_REMOVALS, SYSTEMD_REMOVALS
 
 
@@ -167,3 +168,29 @@ def test_decisions_are_sorted_unique_and_explained() -> None:
         keys = [(d.kind.value, d.name) for d in decisions]
         assert keys == sorted(set(keys))
         assert all(d.reason and d.cause and d.span.line for d in decisions)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"init": "busybox"},
+        {"network": network(NetworkBackend.NETWORKD, resolver=True)},
+        {"authored_debloat": Debloat(span=at(4), keep_units=("systemd-pcrphase*.service",))},
+        {"units": (unit("a.service", Wants="systemd-timesyncd.service"),)},
+        {"encryption": Encryption(span=at(5), type="luks2", key_source="tpm")},
+    ],
+)
+def test_one_unit_is_decided_as_all_are(fields: dict[str, Any]) -> None:
+    """The question for a single unit has the answer of the pass."""
+    patterns = kept(DebloatKind.UNIT, **fields)
+    names = {name.replace("*", "x").replace("?", "y") for name in patterns} | {
+        "systemd-pcrphase.service", "systemd-resolved.service", "systemd-networkd.service", "no-such.service",
+    }  # fmt: skip
+    for name in names:
+        asked = keeps_unit(image(**fields), name)
+        assert asked is any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns), name
+
+
+def test_every_unit_stays_where_nothing_is_removed() -> None:
+    assert keeps_unit(image(authored_debloat=Debloat(span=at(4), enabled=False)), "any.service")
