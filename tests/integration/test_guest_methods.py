@@ -7,12 +7,11 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import attrs
 import pytest
-from support.commands import Outcome, process
+from support.commands import PROGRAM, QUICKLY, Outcome, process
 from support.guest_disk import BOOT_TIMEOUT_S, said
 from support.guest_methods import (
     BRIDGE_PORT,
@@ -68,7 +67,7 @@ def baked(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Baked:
     folder = tmp_path_factory.mktemp("guest-methods")
     key = (keys / "known.pub").read_text().strip()
     (folder / "recipe.py").write_text(recipe_text(key=key, arguments="'vsock'"))
-    command = [sys.executable, "-m", "tdxc.cli", "build", "recipe.py"]
+    command = [*PROGRAM, "build", "recipe.py", *QUICKLY]
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     printed = finished.stdout + finished.stderr
     print(printed)
@@ -132,6 +131,7 @@ def visited(baked: Baked, variants: Variants, keys: Path, tmp_path_factory: pyte
     with boot(machine, on_line=lines.append) as running:
         console = running.console
         console.wait_for(r"waiting for secrets address=vsock:any:8080", BOOT_TIMEOUT_S)
+        running.send("\r")  # the first question may have come before that line
         log_in(running, SESAME)
         console.wait_for(r"Login incorrect", BOOT_TIMEOUT_S)
         log_in(running, baked.password)

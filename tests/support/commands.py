@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 BASIC = EXAMPLES / "qemu_basic.py"
 PROGRAM = [sys.executable, "-m", "tdxc.cli"]
+QUICKLY = ["--mkosi-override", str(ROOT / "tests/recipes/quick")]
+"""For ``tdxc build``: with less compression, where the size of the image does not matter."""
 
 
 @attrs.frozen(kw_only=True)
