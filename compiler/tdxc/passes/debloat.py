@@ -122,17 +122,23 @@ def keeps_unit(image: ResolvedImage, name: str) -> bool:
     if image.authored_debloat.enabled is False:
         return True
     systemd = image.init == "systemd"
-    keepers = (*(SYSTEMD_KEEPERS if systemd else ()), *COMMON_KEEPERS)
     named = (*(_own_units(image) if systemd else ()), *(_named_units(image) if systemd else ()), *_packages(image))
     return (
         _matches(name, image.authored_debloat.keep_units)
-        or any(_matches(name, keeper.units) and keeper.cause(image) is not None for keeper in keepers)
+        or any(keeper.cause(image) is not None for keeper in _keepers_of(name, systemd=systemd))
         or _matches(name, (keep.name for keep in (*named, *_placed(image)) if keep.kind is DebloatKind.UNIT))
     )
 
 
+@functools.cache
+def _keepers_of(name: str, *, systemd: bool) -> tuple[Keeper, ...]:
+    keepers = (*(SYSTEMD_KEEPERS if systemd else ()), *COMMON_KEEPERS)
+    return tuple(keeper for keeper in keepers if _matches(name, keeper.units))
+
+
 def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    # most patterns are plain names, and fnmatch makes a regular expression of each
+    return any(name == pattern or ("*" in pattern and fnmatch.fnmatchcase(name, pattern)) for pattern in patterns)
 
 
 def _authored(debloat: Debloat) -> Iterator[KeepDecision]:

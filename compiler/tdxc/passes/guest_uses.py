@@ -139,15 +139,14 @@ def _is_for(target: SecretTarget, parts: Parts) -> bool:
     if target.scope == parts.name:
         return True
     path = target.path or f"{ENVIRONMENT_FOLDER}/{target.scope}.env"
-    values = (
-        directive.value.replace("%%", "%").replace("%t/", "/run/")
+    values = [
+        directive.value
         for unit in parts.units
         for section in unit.sections
         for directive in section.directives
-        if directive.key not in _WITHOUT_USE
-    )
-    places = _places(path)
-    return any(places.search(value) for value in values if "/run" in value)
+        if ("/run" in directive.value or "%t/" in directive.value) and directive.key not in _WITHOUT_USE
+    ]
+    return any(_places(path).search(value.replace("%%", "%").replace("%t/", "/run/")) for value in values)
 
 
 @functools.cache

@@ -56,14 +56,14 @@ _STARTERS = frozenset(("flock", "runuser", "script", "su"))
 _TEXT_FOLLOWS = re.compile(r"-[a-zA-Z]*c|--command")
 _SPLIT_FOLLOWS = re.compile(r"-[a-zA-Z0]*S|--split-string")
 _INLINE = {
-    "python": re.compile(r"-[a-zA-Z]*c"),
-    "pypy": re.compile(r"-[a-zA-Z]*c"),
-    "perl": re.compile(r"-[a-zA-Z0-9]*[eE]"),
-    "php": re.compile(r"-r|--run"),
-    "node": re.compile(r"-[ep]+|--(?:eval|print)(?:=.*)?", re.DOTALL),
-    "nodejs": re.compile(r"-[ep]+|--(?:eval|print)(?:=.*)?", re.DOTALL),
-    "ruby": re.compile(r"-[a-zA-Z]*e"),
-    "lua": re.compile(r"-e"),
+    "python": r"-[a-zA-Z]*c",
+    "pypy": r"-[a-zA-Z]*c",
+    "perl": r"-[a-zA-Z0-9]*[eE]",
+    "php": r"-r|--run",
+    "node": r"(?s:-[ep]+|--(?:eval|print)(?:=.*)?)",
+    "nodejs": r"(?s:-[ep]+|--(?:eval|print)(?:=.*)?)",
+    "ruby": r"-[a-zA-Z]*e",
+    "lua": r"-e",
 }
 """Interpreters, and the option behind which their code stands on the command line."""
 
@@ -181,7 +181,7 @@ def _judge_inline(words: list[str], names: SecretNames) -> str:
             continue
         rest = words[place + 1 :]
         options = list(itertools.takewhile(lambda each: each.startswith("-"), rest))
-        code = " ".join(rest) if any(option.fullmatch(each) for each in options) else ""
+        code = " ".join(rest) if any(re.fullmatch(option, each) for each in options) else ""
         named = names.named_in(code) or (names.variable if _mentions(names.variable, code) else "")
         if named:
             return f"has code for '{_base(word)}' on the command line that names {named}"

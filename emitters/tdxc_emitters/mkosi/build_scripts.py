@@ -23,6 +23,7 @@ _FUNCTIONS = {
 }
 """The shell functions that steps may call, and their templates."""
 
+_FIRST_WORD = re.compile(r"^ *(\w+)", re.MULTILINE)
 _DOWNLOADING = {"download", "fetch_git", "fetch_modules", "fetch_crates"}
 _ENTER = """\
 if [[ ${container:-} != mkosi ]]; then
@@ -82,8 +83,8 @@ def fetch_text(build: ResolvedBuild, epoch: int) -> str:
 
 def _called(steps: Iterable[str]) -> tuple[str, ...]:
     """The functions of ours that the steps call."""
-    text = "\n".join(steps)
-    return tuple(name for name in _FUNCTIONS if re.search(rf"^ *{name}\b", text, re.MULTILINE))
+    first_words = {*_FIRST_WORD.findall("\n".join(steps))}
+    return tuple(name for name in _FUNCTIONS if name in first_words)
 
 
 def _functions(steps: Iterable[str]) -> Iterator[str]:
