@@ -5,6 +5,7 @@
     mount_at="/persistent", file("/persistent/app.conf")     ->  E_CONFLICT: the measured file is never seen
     mount_at="/data/sub" before mount_at="/data"             ->  E_CONFLICT: the second mount hides the first
     mount_at="/opt", or exec="/persistent/app"               ->  W_UNMEASURED: no register covers what is on a disk
+    mount_at="/persistent"                                   ->  Directory("/persistent", mode=0)
 
 Disks are mounted by boot steps, in the order of the recipe, when partitions and mount units are there already.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import EncryptedDisk, Node, ResolvedImage, Unit
 from tdxc.passes.init_priority import RUNTIME_INIT, early_reason
@@ -22,6 +24,7 @@ from tdxc.passes.unit_sections import last_value, words
 _PROGRAM_FOLDERS = ("/opt",)
 """Folders of programs in which a disk may be mounted at all: add-on packages go there (FHS 3.0, 3.13)."""
 
+_PLAIN_MODE = 0o755
 _COMMANDS = ("ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition")
 _COMMAND_PREFIXES = "@-:+!|"
 """Characters in front of a program's path (systemd.service(5), "Command lines")."""
@@ -44,6 +47,21 @@ def check_mounts(image: ResolvedImage) -> Iterator[Diagnostic]:
                     f"'{disk.mount_at}' is a place of programs, and nothing measures those on the disk '{disk.name}'"
                 )
                 yield _unmeasured(message, disk, "mount it at '/persistent', or with mount_options=['noexec']")
+
+
+def with_closed_mount_points(image: ResolvedImage) -> ResolvedImage:
+    """The image with the folder below each disk closed: who does not wait for the disk gets an error there.
+
+    A mode of 0000 keeps all out that have no CAP_DAC_OVERRIDE, so users and the image's own sandboxed services; what
+    they wrote would be in memory, and hidden once the disk is mounted. The root of the disk has a mode of its own.
+    """
+    mount_points = {disk.mount_at for disk in image.encrypted_disks}
+    cause = "lower-guest: closed until the disk is mounted there"
+    directories = (
+        records.evolve(each, mode=0, cause=cause) if each.path in mount_points and each.mode == _PLAIN_MODE else each
+        for each in image.directories
+    )
+    return records.evolve(image, directories=tuple(directories))
 
 
 def _hidden(disk: EncryptedDisk, image: ResolvedImage) -> Iterator[Diagnostic]:

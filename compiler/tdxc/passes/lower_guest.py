@@ -26,7 +26,7 @@ class LowerGuest:
             return image
         from tdxc.passes.guest_checks import check_guest, check_size
         from tdxc.passes.guest_config import CONFIG_PATH
-        from tdxc.passes.guest_mounts import check_mounts
+        from tdxc.passes.guest_mounts import check_mounts, with_closed_mount_points
         from tdxc.passes.guest_platform import check_platform, for_platform
         from tdxc.passes.guest_units import with_guest
         from tdxc.passes.guest_uses import check_uses
@@ -37,7 +37,7 @@ class LowerGuest:
         ctx.sink.extend(check_uses(image))
         ctx.sink.extend(check_flow(image))
         ctx.sink.extend(check_platform(image))
-        lowered = with_guest(for_platform(image))
+        lowered = with_closed_mount_points(with_guest(for_platform(image)))
         for file in lowered.files:
             if file.path == CONFIG_PATH:
                 ctx.sink.extend(check_size(file.content.size_bytes, image))

@@ -152,6 +152,15 @@ def test_a_place_of_programs_is_for_measured_ones() -> None:
     assert found(records.evolve(DISK, mount_at="/optional")) == ()
 
 
+def test_a_mount_point_is_closed_until_the_disk_is_there() -> None:
+    directories = (Directory(span=at(10), path="/srv"), Directory(span=at(10), path="/srv/data"))
+    image, _ = run(LowerGuest(), resolved(guest_keys=(KEY,), encrypted_disks=(DISK,), directories=directories))
+    assert [(each.path, each.mode) for each in image.directories] == [("/srv", 0o755), ("/srv/data", 0)]
+    own = (Directory(span=at(10), path="/srv/data", mode=0o700),)
+    image, _ = run(LowerGuest(), resolved(guest_keys=(KEY,), encrypted_disks=(DISK,), directories=own))
+    assert image.directories == own
+
+
 def test_the_pass_reports_it_once() -> None:
     image = resolved(guest_keys=(KEY,), encrypted_disks=(DISK,), files=(file("/srv/data/a"),))
     _, reported = run(LowerGuest(), image)
