@@ -9,10 +9,14 @@ from pathlib import Path
 import attrs
 
 from tdxc_runtime.backends.base import BakeRequest
-from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiInRoot, MkosiTool
+from tdxc_runtime.backends.mkosi_tool import BakeFolders, MkosiInRoot, MkosiTool, version_tuple
 from tdxc_runtime.backends.package_sources import TreeSources, cached_suites, read_summary, write_sandbox_tree
+from tdxc_runtime.builds.packages import METADATA_CACHE, METADATA_KEY, share_lists
 from tdxc_runtime.toolsroot.apt_sources import Mirror
 from tdxc_runtime.toolsroot.cache import cache_folder
+
+_OWN_METADATA = (27,)
+"""The first mkosi that keeps the lists of packages apart from the package cache."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,11 +48,18 @@ class Workplace:
             f"--output-directory={seen.output}",
             f"--workspace-directory={seen.work}",
             f"--package-cache-directory={seen.packages}",
+            *self._metadata_arguments(),
             f"--sandbox-tree={seen.sandbox}",
             *(["--cache-only=always"] if self.offline else []),
             *more,
             "build",
         ]
+
+    def _metadata_arguments(self) -> list[str]:
+        """Where a mkosi that would throw the lists of packages away keeps them; older ones have no such setting."""
+        if version_tuple(self.tool.version) < _OWN_METADATA:
+            return []
+        return [f"--cache-directory={self.seen.packages / METADATA_CACHE}", f"--cache-key={METADATA_KEY}"]
 
 
 def prepare_workplace(request: BakeRequest, tool: MkosiTool, scratch: Path) -> Workplace:
@@ -64,6 +75,7 @@ def prepare_workplace(request: BakeRequest, tool: MkosiTool, scratch: Path) -> W
         build=cache / "build" / hashlib.sha256(os.fsencode(request.tree)).hexdigest()[:16],
     )
     folders.create()
+    share_lists(folders.packages)
     seen = tool.folders(folders)
     tool.send(folders)
     summary = tool.run([*tree_arguments(seen.tree, request.profiles), "--json", "summary"], folders, capture=True)

@@ -29,6 +29,9 @@ LISTS = "lib/apt/lists"
 ARCHIVES = "cache/apt/archives"
 """Where a package cache of mkosi has apt's lists and the downloaded packages."""
 
+METADATA_CACHE, METADATA_KEY = "mkosi", "lists"
+"""The ``CacheDirectory=`` and ``CacheKey=`` of mkosi 27 and newer: a folder in the package cache, see share_lists()."""
+
 NO_ARCHIVES = "nothing"
 """An empty folder in the place of the downloaded packages."""
 
@@ -105,12 +108,25 @@ def update_index(
     for name in ("log", "lib/dpkg", f"{NO_ARCHIVES}/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "lib/dpkg/status").touch()
+    share_lists(folder)
     index = PackageIndex(folder=folder, etc=etc, architecture=debian_name(architecture), shell=shell)
     if not offline:
         completed = index.run_apt(["update", "--error-on=any"])
         if completed.status:
             raise _apt_failure(completed, "the lists of packages cannot be fetched", Code.E_BACKEND_EXECUTION)
     return index
+
+
+def share_lists(packages: Path) -> None:
+    """Have mkosi 27 and newer keep and find apt's lists in the package cache, as older ones do.
+
+    They look in ``CACHE_DIRECTORY/KEY.metadata.cache``, and refuse ``--cache-only=`` without such a folder
+    (``sync_repository_metadata`` and ``check_inputs`` of mkosi 27.1).
+    """
+    folder = packages / METADATA_CACHE
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (folder / f"{METADATA_KEY}.metadata.cache").symlink_to("..")
 
 
 def give_back(folder: Path, shared: Path) -> None:

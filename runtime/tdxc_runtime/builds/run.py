@@ -122,8 +122,11 @@ def archive_name(name: str) -> str:
 
 
 def alone_arguments(workplace: Workplace, name: str, *more: str) -> list[str]:
-    """The command line that makes one build and no image (mkosi(1) of 25.3 and 27.1: lists end with an empty value)."""
-    parts = ["--format=none", "--build-script=", "--dependency=", f"--dependency=build-{name}"]
+    """The command line that makes one build and no image (mkosi(1) of 25.3 and 27.1: lists end with an empty value).
+
+    mkosi 27 would make an initrd as well for an image without a format that may be bootable.
+    """
+    parts = ["--format=none", "--bootable=no", "--build-script=", "--dependency=", f"--dependency=build-{name}"]
     return workplace.arguments(*parts, *more)
 
 

@@ -101,6 +101,7 @@ def test_dotnet_is_deterministic_and_restored_in_locked_mode() -> None:
     restore = lowered.fetch.replace(" \\\n    ", " ").splitlines()[1]
     assert restore == (
         "dotnet restore src/App --locked-mode --use-lock-file -p:RuntimeIdentifier=linux-x64 -p:SelfContained=true"
+        ' ${tdxc_offline:+--source "$HOME"}'
     )
     for option in (
         "-p:Deterministic=true",

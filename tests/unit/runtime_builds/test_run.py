@@ -148,12 +148,35 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path, PlayedTool())
 
 
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("version", ["25.3", "26", "27", "27.1"])
+def test_a_newer_mkosi_is_told_where_the_lists_of_packages_are(tmp_path: Path, version: str, offline: bool) -> None:
+    """It refuses --cache-only= without a cache directory, and looks nowhere else."""
+    seen: list[list[str]] = []
+
+    class Newer(PlayedTool):
+        def run(self, arguments: Sequence[str], folders: BakeFolders, **more: Any) -> Completed:
+            cached = folders.packages / "mkosi/lists.metadata.cache/lib/apt/lists"
+            seen.append(sorted(path.name for path in cached.iterdir() if path.is_file()))
+            return super().run(arguments, folders, **more)
+
+    place = Place(tmp_path, Newer(version=version))
+    place.bake(HELLO)
+    place.bake(OTHER, name="again", offline=offline)
+    assert seen == [["archive_InRelease"], ["archive_InRelease"]]
+    for command in place.tool.commands:
+        found = [word for word in command if word.startswith(("--cache-directory=", "--cache-key="))]
+        packages = next(word for word in command if word.startswith("--package-cache-directory=")).partition("=")[2]
+        newer = [f"--cache-directory={packages}/mkosi", "--cache-key=lists"]
+        assert found == (newer if version.startswith("27") else [])
+
+
 def test_a_miss_is_built_alone_and_a_hit_is_not_built(place: Place) -> None:
     first = place.bake(HELLO)
     assert len(place.tool.commands) == 1
     command = place.tool.commands[0]
     assert command[0] == "--directory"
-    assert {"--profile=dev", "--format=none", "--build-script=", "--dependency=build-hello"} <= set(command)
+    assert {"--profile=dev", "--format=none", "--bootable=no", "--build-script="} <= set(command)
     assert command.index("--dependency=") < command.index("--dependency=build-hello")
     assert not any(word.startswith("--build-directory") for word in command)
     told: list[str] = []

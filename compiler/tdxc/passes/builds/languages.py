@@ -46,6 +46,9 @@ if [[ -n $missing ]]; then
     exit 1
 fi"""
 
+_DOTNET_OFFLINE = '${tdxc_offline:+--source "$HOME"}'
+"""An offline bake has an empty folder as the source of packages: they are not among the downloads that are kept."""
+
 
 def go(build: Build) -> Recipe:
     """Go: modules by go.sum, one static program without paths, version control stamps and build ID."""
@@ -132,6 +135,7 @@ def dotnet(build: Build) -> Recipe:
             restore=command(
                 f"dotnet restore {word(build, project)} --locked-mode --use-lock-file",
                 f"{runtime} -p:SelfContained={contained}",
+                _DOTNET_OFFLINE,
             ),
             source=word(build, f"{home}/source"),
             make=word(build, make),

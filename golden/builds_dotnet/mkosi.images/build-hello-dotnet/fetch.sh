@@ -86,7 +86,8 @@ echo '‣ build hello-dotnet: fetching its dependencies'
 (
 need_lock packages.lock.json 'dotnet restore hello-dotnet.csproj -p:RuntimeIdentifier=linux-x64 --use-lock-file'
 dotnet restore hello-dotnet.csproj --locked-mode --use-lock-file \
-    -p:RuntimeIdentifier=linux-x64 -p:SelfContained=false
+    -p:RuntimeIdentifier=linux-x64 -p:SelfContained=false \
+    ${tdxc_offline:+--source "$HOME"}
 missing=$(find /var/lib/tdxc-build/hello-dotnet/source -name packages.lock.json -newermt "@$SOURCE_DATE_EPOCH" -printf '%P ')
 if [[ -n $missing ]]; then
     echo "a project that this one refers to has no lock file, so nothing pins its dependencies: $missing" >&2
