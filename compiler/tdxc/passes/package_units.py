@@ -75,8 +75,8 @@ def _started(image: ResolvedImage, every: tuple[Parts, ...]) -> Iterator[tuple[s
     """Services that the image's units and links start, with the places that say so."""
     for parts in every:
         for unit in parts.units:
-            for key in _STARTING_KEYS:
-                yield from ((name, span) for name, span in named_units(unit, key) if name.endswith(".service"))
+            found = named_units(unit, *_STARTING_KEYS)
+            yield from ((name, span) for name, span in found if name.endswith(".service"))
     for link in image.symlinks:
         folder, _, name = link.path.rpartition("/")
         is_pulled = link.path.startswith(_LINK_FOLDERS) and folder.endswith((".wants", ".requires"))

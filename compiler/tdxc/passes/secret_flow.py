@@ -72,8 +72,11 @@ class _View:
         """A directive's value with its specifiers, and with the variables that hold a path."""
         stem = self.unit.rpartition(".")[0]
         specifiers = {"%": "%", "d": self.credentials, "t": "/run", "n": self.unit, "N": stem, "p": stem}
-        text = re.sub(r"%(.)", lambda found: specifiers.get(found[1], found[0]), value).replace("$$", "$")
-        for name, path in (("CREDENTIALS_DIRECTORY", self.credentials), *self.paths.items()):
+        text = value
+        if "%" in text:
+            text = re.sub(r"%(.)", lambda found: specifiers.get(found[1], found[0]), text)
+        text = text.replace("$$", "$")
+        for name, path in (("CREDENTIALS_DIRECTORY", self.credentials), *self.paths.items()) if "$" in text else ():
             text = re.sub(rf"\$\{{{name}\}}|\${name}(?!\w)", path.replace("\\", r"\\"), text)
         return re.sub(r"/(?:\.?/)+", "/", text).replace("/var/run/", "/run/")
 

@@ -61,11 +61,11 @@ def _add_boot_up(graph: dict[str, dict[str, Wait]], own: Mapping[str, Unit]) -> 
                 _add(graph, (Wait(later=name, earlier=earlier, reason="systemd orders it so"),))
 
 
-def named_units(unit: Unit, key: str) -> Iterator[tuple[str, SourceSpan]]:
-    """Unit names in ``[Unit]`` lists of that key with their places; names with specifiers are left out."""
+def named_units(unit: Unit, *keys: str) -> Iterator[tuple[str, SourceSpan]]:
+    """Unit names in ``[Unit]`` lists of these keys with their places; names with specifiers are left out."""
     for section in unit.sections:
         for directive in section.directives if section.name == "Unit" else ():
-            if directive.key == key:
+            if directive.key in keys:
                 yield from ((word, directive.span) for word in directive.value.split() if "%" not in word)
 
 
