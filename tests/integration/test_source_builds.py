@@ -26,6 +26,16 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.commands import QUICKLY
+from support.dotnet import (
+    RUNTIME_TITLE,
+    SDK_ARCHIVE,
+    SDK_SHA256,
+    sdk_archive,
+    serving,
+    write_openssl,
+    write_project,
+)
 from tdxc_runtime.backends.base import BakeRequest
 from tdxc_runtime.backends.local import LocalBackend
 from tdxc_runtime.backends.mkosi_tool import find_mkosi
@@ -36,8 +46,18 @@ from tdxc_runtime.toolsroot import cache_folder
 from tdxc_runtime.vm import ConsoleLine, Machine, UkiOnDisk, boot
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("hello-c", "hello-go", "hello-rust", "hello-script")
+PROGRAMS = ("hello-c", "hello-dotnet", "hello-go", "hello-rust", "hello-script")
 BOOT_TIMEOUT_S = 420
+DOTNET_IN_IMAGE = """
+img.install("libstdc++6")
+img.service(
+    "hello-dotnet",
+    exec="/opt/hello-dotnet/hello-dotnet",
+    type="oneshot",
+    overrides={"MemoryDenyWriteExecute": "no"},
+    extra_unit={"Service": {"StandardOutput": "journal+console", "SystemCallFilter": "sched_setaffinity"}},
+)
+"""
 FAILING = """\
 from tdx import Build, Image
 
@@ -114,11 +134,48 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The example in both forms, with a .NET program as well: its SDK is no package of Debian's."""
+    folder = tmp_path_factory.mktemp("recipes")
+    shutil.copytree(ROOT / "examples/builds", folder / "builds")
+    write_project(folder / "program")
+    write_openssl(folder / "program/openssl")
+    with serving(sdk_archive().parent) as address:
+        build = dotnet_build(f"{address}/{SDK_ARCHIVE}")
+        text = (ROOT / "examples/builds.py").read_text()
+        (folder / "builds.py").write_text(f"{text}\nimg.build(Build.dotnet(**{build!r}))\n{DOTNET_IN_IMAGE}")
+        text = (ROOT / "examples/builds.yaml").read_text()
+        (folder / "builds.yaml").write_text(
+            text.replace("\nbuilds:\n", f"\nbuilds:\n  - dotnet: {json.dumps(build)}\n")
+        )
+        yield folder
+
+
+def dotnet_build(url: str) -> dict[str, object]:
+    """The arguments of a build that also brings the runtime, from the SDK, and runs the program before it does."""
+    runtime = "mkdir -p runtime/shared && cp -R ../toolchain/host runtime && "
+    runtime += "cp -R ../toolchain/shared/Microsoft.NETCore.App runtime/shared"
+    return {
+        "name": "hello-dotnet",
+        "src": "./program/",
+        "project": "hello-dotnet.csproj",
+        "sdk_version": "3.1",
+        "toolchain": {"tarball": url, "sha256": SDK_SHA256},
+        "self_contained": False,
+        "output": "/opt/hello-dotnet",
+        "env": {"LD_LIBRARY_PATH": "/var/lib/tdxc-build/hello-dotnet/source/openssl"},
+        "test": f"dotnet ../out/hello-dotnet/hello-dotnet.dll && {runtime}",
+        "artifacts": {"runtime": "/usr/share/dotnet"},
+    }
+
+
+@pytest.fixture(scope="module")
+def cold(recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """The example, baked with an empty cache."""
     bench = Bench(tmp_path_factory.mktemp("builds"))
     began = time.monotonic()
-    done = bench.tdxc("build", ROOT / "examples/builds.py", TZ="UTC", LC_ALL="C")
+    direct = ",".join(part for part in (os.environ.get("NO_PROXY", ""), "127.0.0.1") if part)
+    done = bench.tdxc("build", recipes / "builds.py", *QUICKLY, TZ="UTC", LC_ALL="C", NO_PROXY=direct, no_proxy=direct)
     assert done.returncode == 0, done.stderr
     print(f"cold bake: {time.monotonic() - began:.0f} s\n{done.stderr}")
     for program in PROGRAMS:
@@ -148,16 +205,12 @@ def test_each_program_runs_in_the_image(console: str) -> None:
     assert "hello-go: Hello, trust domain (Linux/amd64)" in console
     assert 'hello-c: "Hello, hello, hello, trust domain" came back whole, crc32 f83afd22' in console
     assert "hello-script: ahoj bonjour hello salve" in console
+    assert f"hello-dotnet: Hello, trust domain ({RUNTIME_TITLE})" in console
     assert "Failed to start" not in console
 
 
 def test_the_program_that_runs_is_the_one_that_was_built(cold: Bench, console: str) -> None:
-    entry = cold.store.newest("hello-rust")
-    assert entry is not None
-    with tarfile.open(cold.store.folder / entry.key / "rootfs.tar") as archive:
-        member = archive.extractfile("./usr/bin/hello-rust")
-        assert member is not None
-        program = member.read()
+    program = members(cold, "hello-rust")["./usr/bin/hello-rust"][1]
     assert f"hello-rust: hello, I am {hashlib.sha256(program).hexdigest()}" in console
     assert b"/var/lib/tdxc-build" not in program
 
@@ -170,16 +223,43 @@ def test_the_output_names_each_build_with_its_key_and_holds_no_archive(cold: Ben
     assert [path.name for path in output.iterdir() if path.name.startswith("build-")] == []
 
 
-def test_archives_hold_artifacts_alone_with_fixed_owners_and_times(cold: Bench) -> None:
-    for entry in cold.store.entries():
-        with tarfile.open(cold.store.folder / entry.key / "rootfs.tar") as archive:
-            members = archive.getmembers()
-        assert [member.name for member in members] == [".", "./usr", "./usr/bin", f"./usr/bin/{entry.build}"]
-        assert {(member.uid, member.gid, member.mtime, member.mode) for member in members} == {(0, 0, 0, 0o755)}
+def members(bench: Bench, build: str) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    """What a build made: each entry of its archive and the content of files, by path."""
+    entry = bench.store.newest(build)
+    assert entry is not None
+    with tarfile.open(bench.store.folder / entry.key / "rootfs.tar") as archive:
+        found = [(member, archive.extractfile(member)) for member in archive.getmembers()]
+        return {member.name: (member, file.read() if file else b"") for member, file in found}
+
+
+@pytest.mark.parametrize("build", PROGRAMS)
+def test_archives_hold_artifacts_alone_with_fixed_owners_and_times(cold: Bench, build: str) -> None:
+    found = members(cold, build)
+    assert list(found) == sorted(found, key=lambda name: name.split("/"))
+    assert {(member.uid, member.gid, member.mtime) for member, _ in found.values()} == {(0, 0, 0)}
+    if build != "hello-dotnet":
+        assert list(found) == [".", "./usr", "./usr/bin", f"./usr/bin/{build}"]
+        assert {member.mode for member, _ in found.values()} == {0o755}
+
+
+def test_a_dotnet_program_has_its_modes_and_no_path_of_the_build(cold: Bench) -> None:
+    ends = {"": 0o755, ".deps.json": 0o644, ".dll": 0o644, ".pdb": 0o644, ".runtimeconfig.json": 0o644}
+    program = {
+        member.name: (member.mode, content)
+        for member, content in members(cold, "hello-dotnet").values()
+        if member.name.startswith("./opt/hello-dotnet/")
+    }
+    assert {name: mode for name, (mode, _) in program.items()} == {
+        f"./opt/hello-dotnet/hello-dotnet{end}": mode for end, mode in ends.items()
+    }
+    for _, content in program.values():
+        for path in ("tdxc-build", cold.path.name):
+            assert path.encode() not in content
+            assert path.encode("utf-16-le") not in content
 
 
 def test_built_again_elsewhere_each_program_is_the_same(
-    cold: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cold: Bench, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another folder, clock, time zone, umask and number of processors; and the recipe in its other form.
 
@@ -194,7 +274,7 @@ def test_built_again_elsewhere_each_program_is_the_same(
     umask = os.umask(0o077)
     try:
         os.sched_setaffinity(0, {min(processors)})
-        _, told, seconds = elsewhere.make_builds(ROOT / "examples/builds.yaml", offline=True)
+        _, told, seconds = elsewhere.make_builds(recipes / "builds.yaml", offline=True)
     finally:
         os.sched_setaffinity(0, processors)
         os.umask(umask)
@@ -205,16 +285,15 @@ def test_built_again_elsewhere_each_program_is_the_same(
     print(f"builds alone, cold, on one processor: {seconds:.0f} s")
 
 
-def test_a_warm_cache_builds_nothing_and_one_changed_flag_builds_one(cold: Bench, tmp_path: Path) -> None:
-    recipe = ROOT / "examples/builds.py"
+def test_a_warm_cache_builds_nothing_and_one_changed_flag_builds_one(cold: Bench, recipes: Path) -> None:
+    recipe = recipes / "builds.py"
     made, told, seconds = cold.make_builds(recipe)
     assert not [line for line in told if "building it" in line]
     assert len(made.records) == len(PROGRAMS)
     print(f"builds alone, warm: {seconds:.1f} s")
     text = recipe.read_text().replace('go_version="1.24",', 'go_version="1.24",\n        ldflags="-X main.unused=1",')
-    (tmp_path / "builds.py").write_text(text)
-    shutil.copytree(ROOT / "examples/builds", tmp_path / "builds")
-    _, told, _ = cold.make_builds(tmp_path / "builds.py")
+    (recipes / "changed.py").write_text(text)
+    _, told, _ = cold.make_builds(recipes / "changed.py")
     assert [line for line in told if "building it" in line] == [
         "build hello-go: changed: file.build.sh, ldflags; building it"
     ]
