@@ -44,6 +44,7 @@ PROJECT = """\
     <Nullable>enable</Nullable>
     <TreatWarningsAsErrors>true</TreatWarningsAsErrors>
     <InvariantGlobalization>true</InvariantGlobalization>
+    <RestoreAdditionalProjectSources>$(MSBuildThisFileDirectory)packages</RestoreAdditionalProjectSources>
     <!-- The build has to have its way all the same. -->
     <Deterministic>false</Deterministic>
     <ContinuousIntegrationBuild>false</ContinuousIntegrationBuild>
@@ -55,10 +56,7 @@ PROJECT = """\
 """
 _SOURCES = """\
 <configuration>
-  <packageSources>
-    <clear />
-    <add key="here" value="packages" />
-  </packageSources>
+  <packageSources><clear /></packageSources>
 </configuration>
 """
 _NUSPEC = """\
