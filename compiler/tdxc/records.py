@@ -244,8 +244,10 @@ def _evolve(record: Any, **changes: Any) -> Any:
     if slots.values is None or not changes.keys() <= slots.names:
         return type(record)(**{**_getstate(record), **changes})
     evolved = object.__new__(type(record))
-    for (name, set_slot), value in zip(slots.setters, slots.values(record), strict=True):
-        set_slot(evolved, changes.get(name, value))
+    for (_, set_slot), value in zip(slots.setters, slots.values(record), strict=True):
+        set_slot(evolved, value)
+    for name, value in changes.items():
+        getattr(type(record), name).__set__(evolved, value)
     return evolved
 
 

@@ -116,7 +116,7 @@ def _fields(value: Mapping[str, object], known: Mapping[str, object], fix: str) 
     return None
 
 
-_SECRET_PARAMETER = re.compile(r"[?&;][^=&;]*(?:token|secret|passw|sig|key|credential)[^=&;]*=.", re.IGNORECASE)
+_TELLTALE = r"(?i)[?&;][^=&;]*(?:token|secret|passw|sig|key|credential)[^=&;]*=."
 _SCHEMES = {"git": ("https", "http", "git", "file"), "tarball": ("https", "http", "file")}
 _ACCESS = {
     "git": "hand it to `tdxc build` by git's variables GIT_CONFIG_COUNT, GIT_CONFIG_KEY_0 and GIT_CONFIG_VALUE_0",
@@ -127,7 +127,7 @@ _ACCESS = {
 def _address(kind: str, uri: str) -> Problem | None:
     """What is wrong with where a source comes from."""
     scheme, _, rest = uri.partition("://")
-    if "@" in rest.partition("/")[0] or _SECRET_PARAMETER.search(rest):
+    if "@" in rest.partition("/")[0] or re.search(_TELLTALE, rest):
         text = "holds a user name, password or token, which would be readable in the tree"
         return Problem(Code.E_SECRET, text, f"leave it out; {_ACCESS[kind]}")
     if scheme not in _SCHEMES[kind]:

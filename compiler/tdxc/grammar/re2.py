@@ -11,8 +11,6 @@ Sources: RE2's syntax as of Go's ``regexp/syntax`` (package documentation and it
 
 from __future__ import annotations
 
-import string
-
 from tdxc import records
 
 MAX_PATTERN = 1024
@@ -21,7 +19,7 @@ _MAX_REPEAT = 1000
 """Go's limit, for one repetition and for the product of nested ones."""
 
 _CLASSES = "dwsDWS"
-_PUNCTUATION = frozenset(string.punctuation)
+_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _GROUPS = (
     ("(?=", "look-ahead"),

@@ -24,7 +24,7 @@ from tdxc.passes.unit_graph import named_units
 _STARTING_KEYS = ("Requires", "Wants", "BindsTo", "Upholds")
 _LINK_FOLDERS = ("/etc/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/")
 
-_ENABLES = re.compile(r"\bsystemctl\b[^\n;&|]*?\benable\b([^\n;&|]+)")
+_ENABLES = r"\bsystemctl\b[^\n;&|]*?\benable\b([^\n;&|]+)"
 
 _OF_THE_SYSTEM = (
     "NetworkManager", "cloud-", "connman", "console-getty", "container-getty@", "dbus", "dhcpcd", "emergency", "getty@",
@@ -83,6 +83,6 @@ def _started(image: ResolvedImage, every: tuple[Parts, ...]) -> Iterator[tuple[s
         if is_pulled and name.endswith(".service"):
             yield name, link.span
     for script in image.scripts:
-        for names in _ENABLES.findall(script.text) if script.phase is ScriptPhase.FINALIZE else ():
+        for names in re.findall(_ENABLES, script.text) if script.phase is ScriptPhase.FINALIZE else ():
             plain = (name for name in names.split() if not name.startswith("-"))
             yield from ((name if "." in name else f"{name}.service", script.span) for name in plain)

@@ -16,7 +16,7 @@ from tdxc import records
 from tdxc.ir import Directive, File, Node, Section, Unit
 
 _FOLDERS = r"/(?:etc|usr/lib|usr/local/lib|lib|run)/systemd/system(?:\.control|\.attached)?"
-_PLACED = re.compile(
+_PLACED = (
     rf"{_FOLDERS}/(?:(?P<unit>[^/]+\.(?:service|socket|mount|swap|timer|path|target|slice|scope|automount))"
     rf"|(?P<changed>[^/]+)\.d/[^/]+\.conf)"
 )
@@ -43,8 +43,7 @@ class PlacedUnit:
 def placed_units(files: tuple[File, ...]) -> Iterator[PlacedUnit]:
     """The files among these that systemd reads as units or drop-ins, in their order."""
     for file in files:
-        found = _PLACED.fullmatch(file.path)
-        if found is not None:
+        if "/systemd/system" in file.path and (found := re.fullmatch(_PLACED, file.path)):
             name = found["unit"] or found["changed"]
             unit = Unit(span=file.span, name=name, sections=tuple(_sections(file)))
             yield PlacedUnit(unit=unit, node=file, path=file.path)

@@ -21,8 +21,8 @@ from tdxc.passes.secret_commands import SecretNames, exposure, names_path, shows
 _COMMAND_KEYS = frozenset(
     ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "ExecCondition")
 )
-_CREDENTIAL_ARGUMENT = re.compile(r"systemd\.set_credential(?:_binary)?=tdx\.secret\.([^:]+):.")
-_STORES = re.compile(r"/(?:etc|run|usr/lib|usr/local/lib|lib)/credstore(?:\.encrypted)?/(?:tdx\.secret\.)?([^/]+)")
+_CREDENTIAL_ARGUMENT = r"systemd\.set_credential(?:_binary)?=tdx\.secret\.([^:]+):."
+_STORES = r"/(?:etc|run|usr/lib|usr/local/lib|lib)/credstore(?:\.encrypted)?/(?:tdx\.secret\.)?([^/]+)"
 _VARIABLE_WITH_PATH = re.compile(r"(\w+)=([^\s\"']*/run/[^\s\"']*)")
 _STATE_FOLDER = "/run/tdx-guest/"
 
@@ -203,7 +203,7 @@ def _into_image(secret: Secret, image: ResolvedImage) -> Iterator[Diagnostic]:
     source = image.secret_delivery.source if image.secret_delivery else ""
     placed: tuple[File | Symlink, ...] = (*image.files, *image.symlinks)
     for node in placed:
-        store = _STORES.fullmatch(node.path)
+        store = re.fullmatch(_STORES, node.path) if "/credstore" in node.path else None
         place = ""
         if node.path in paths:
             place = f"the recipe puts '{node.path}' into it"
@@ -215,7 +215,7 @@ def _into_image(secret: Secret, image: ResolvedImage) -> Iterator[Diagnostic]:
             yield _leak(secret, paths.get(node.path), node, f"the image: {place}", at=node, fix=_FIX_VALUE)
     kernel = image.authored_kernel
     for word in kernel.cmdline.replace('"', "").split():
-        argument = _CREDENTIAL_ARGUMENT.match(word)
+        argument = re.match(_CREDENTIAL_ARGUMENT, word) if word.startswith("systemd.") else None
         if argument is not None and argument[1] == secret.name:
             place = "the kernel command line: 'systemd.set_credential…' holds its value"
             yield _leak(secret, None, kernel, place, at=kernel, fix=_FIX_VALUE)

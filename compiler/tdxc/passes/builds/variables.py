@@ -17,7 +17,7 @@ _SCRIPT_VARIABLES = frozenset(
 )
 """What ``fetch.sh`` and ``build.sh`` of a build call their own things (see the mkosi emitter)."""
 
-_SHELL_VARIABLE = re.compile(
+_SHELL_VARIABLE = (
     r"_|BASHOPTS|BASHPID|BASH(_.*)?|CDPATH|DIRSTACK|EPOCH(REALTIME|SECONDS)|EUID|EXECIGNORE|FUNCNAME|FUNCNEST|GLOBIGNORE"
     r"|GLOBSORT|GROUPS|HISTCMD|IFS|LINENO|OLDPWD|PIPESTATUS|POSIXLY_CORRECT|PPID|PWD|S?RANDOM|SECONDS|SHELLOPTS|SHLVL"
     r"|TMOUT|UID"
@@ -65,7 +65,7 @@ def _reason(build: Build, name: str) -> tuple[str, str] | None:
         where = f"give it to the command of build_script that needs it: `env {name}=… COMMAND`"
     if name in _SCRIPT_VARIABLES:
         return "the scripts of the build use themselves", where
-    if _SHELL_VARIABLE.fullmatch(name):
+    if re.fullmatch(_SHELL_VARIABLE, name):
         return "means something to the shell that runs the steps", where
     if build.language is BuildLanguage.C and name in _COMPILERS and (build.toolchain.version or build.toolchain.url):
         return "would be used instead of the compiler that version= or toolchain= asks for", "keep one of the two"
