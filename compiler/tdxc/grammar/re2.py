@@ -20,6 +20,7 @@ _MAX_REPEAT = 1000
 
 _CLASSES = "dwsDWS"
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _GROUPS = (
     ("(?=", "look-ahead"),
@@ -213,7 +214,7 @@ class _Reader:
         if ch in _CONTROLS:
             return _CONTROLS[ch]
         digits = self.text[self.at : self.at + 2]
-        if ch == "x" and len(digits) == 2 and set(digits) <= set(string.hexdigits):
+        if ch == "x" and len(digits) == 2 and set(digits) <= _HEX_DIGITS:
             self.at += 2
             return chr(int(digits, 16))
         if ch.isdigit():
