@@ -92,6 +92,8 @@ def test_every_script_is_valid_shell_whatever_the_values_are(value: str, languag
         assert done.returncode == 0, done.stderr
 
 
+PROGRAM = {"go.mod": "module x\n", "main.go": "package main\n", "other/main.go": "package main\n"}
+
 CHANGES: list[dict[str, Any]] = [
     {"environment": (("A", "2"),)},
     {"build_deps": ("libx-dev",)},
@@ -108,8 +110,8 @@ CHANGES: list[dict[str, Any]] = [
     {"patches": (SourceFile(span=SPAN, path="01-x.patch", content=Blob.of(b"y")),)},
     {"artifacts": (Artifact(span=SPAN, source="", dest="/usr/bin/other"),)},
     {"artifacts": (Artifact(span=SPAN, source="", dest="/usr/bin/x", mode=0o700),)},
-    {"source": local_source({"go.mod": "module y\n"})},
-    {"source": local_source({"go.mod": "module x\n", "main.go": ""})},
+    {"source": local_source({**PROGRAM, "go.mod": "module y\n"})},
+    {"source": local_source({**PROGRAM, "more.go": ""})},
     {"source": local_source(git="https://example.org/x", rev="a" * 40)},
     {"source": local_source(git="https://example.org/x", rev="b" * 40)},
     {"source": local_source(git="https://example.org/y", rev="a" * 40)},
@@ -119,7 +121,7 @@ CHANGES: list[dict[str, Any]] = [
     {
         "source": attrs.evolve(
             local_source(),
-            files=(SourceFile(span=SPAN, path="go.mod", content=Blob.of(b"module x\n"), executable=True),),
+            files=tuple(attrs.evolve(file, executable=True) for file in local_source(PROGRAM).files),
         )
     },
 ]
@@ -127,7 +129,7 @@ CHANGES: list[dict[str, Any]] = [
 
 
 def go_build(**changes: Any) -> Build:
-    fields = {"source": local_source({"go.mod": "module x\n"}), "artifacts": _program("/usr/bin/x")}
+    fields = {"source": local_source(PROGRAM), "artifacts": _program("/usr/bin/x")}
     return authored_build(BuildLanguage.GO, **{**fields, **changes})
 
 
