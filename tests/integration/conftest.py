@@ -12,6 +12,18 @@ from support.commands import ROOT
 
 Bake = Callable[[str], Path]
 
+_SHARED_BAKE = ("test_measured_boot", "test_predicted_boots")
+"""The files whose tests are of the same bakes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file stay together when they run at the same time as others, as they share bakes and boots."""
+    for item in items:
+        if item.get_closest_marker("integration"):
+            name = item.path.stem
+            group = _SHARED_BAKE[0] if name in _SHARED_BAKE else name
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
