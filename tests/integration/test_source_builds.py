@@ -36,12 +36,14 @@ from support.dotnet import (
     write_openssl,
     write_project,
 )
+from support.fetched_sources import fetched_sources
 from tdxc_runtime.backends.base import BakeRequest
 from tdxc_runtime.backends.local import LocalBackend
 from tdxc_runtime.backends.mkosi_tool import find_mkosi
 from tdxc_runtime.backends.workplace import prepare_workplace
 from tdxc_runtime.builds import BuildStore, read_builds
 from tdxc_runtime.builds.run import MadeBuilds, made_builds
+from tdxc_runtime.builds.store import CacheEntry
 from tdxc_runtime.toolsroot import cache_folder
 from tdxc_runtime.vm import ConsoleLine, Machine, UkiOnDisk, boot
 
@@ -171,15 +173,20 @@ def dotnet_build(url: str) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def cold(recipes: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """The example, baked with an empty cache."""
+    """The example with more builds, of .NET and of fetched sources, baked with an empty cache."""
     bench = Bench(tmp_path_factory.mktemp("builds"))
     began = time.monotonic()
-    direct = ",".join(part for part in (os.environ.get("NO_PROXY", ""), "127.0.0.1") if part)
-    done = bench.tdxc("build", recipes / "builds.py", *QUICKLY, TZ="UTC", LC_ALL="C", NO_PROXY=direct, no_proxy=direct)
+    with fetched_sources(recipes, bench.path / "served") as more:
+        (recipes / "more.py").write_text((recipes / "builds.py").read_text() + more)
+        direct = ",".join(part for part in (os.environ.get("NO_PROXY", ""), "127.0.0.1") if part)
+        done = bench.tdxc(
+            "build", recipes / "more.py", *QUICKLY, TZ="UTC", LC_ALL="C", NO_PROXY=direct, no_proxy=direct
+        )
     assert done.returncode == 0, done.stderr
     print(f"cold bake: {time.monotonic() - began:.0f} s\n{done.stderr}")
-    for program in PROGRAMS:
+    for program in (*PROGRAMS, "words"):
         assert f"build {program}: not in the cache; building it" in done.stderr
+    assert re.search(r"build show-words: '[0-9a-f]{10}' can change, so it is built each time", done.stderr)
     return bench
 
 
@@ -189,16 +196,21 @@ def console(cold: Bench) -> str:
     lines: list[ConsoleLine] = []
     uki = cold.path / "build/output/builds.efi"
     with boot(Machine(boot=UkiOnDisk(uki=uki)), on_line=lines.append) as machine:
-        for _ in PROGRAMS:  # in whatever order systemd starts them
-            machine.console.wait_for(rf"(?:{'|'.join(PROGRAMS)}): ", BOOT_TIMEOUT_S)
+        for _ in (*PROGRAMS, "show-words"):  # in whatever order systemd starts them
+            machine.console.wait_for(rf"(?:{'|'.join(PROGRAMS)}): |words\.key=", BOOT_TIMEOUT_S)
     text = "\n".join(line.text for line in lines)
-    print("\n".join(line for line in text.splitlines() if "hello-" in line))
+    print("\n".join(line for line in text.splitlines() if "hello-" in line or "words" in line))
     return text
 
 
+def entries(bench: Bench) -> list[CacheEntry]:
+    """What the cache has of the example's own builds."""
+    return [entry for entry in bench.store.entries() if entry.build in PROGRAMS]
+
+
 def archives(bench: Bench) -> Mapping[str, str]:
-    """Name and key of each build in a cache, and the SHA-256 of what it made."""
-    return {f"{entry.build} {entry.key}": entry.sha256 for entry in bench.store.entries()}
+    """Name and key of each build of the example's in a cache, and the SHA-256 of what it made."""
+    return {f"{entry.build} {entry.key}": entry.sha256 for entry in entries(bench)}
 
 
 def test_each_program_runs_in_the_image(console: str) -> None:
@@ -207,6 +219,21 @@ def test_each_program_runs_in_the_image(console: str) -> None:
     assert "hello-script: ahoj bonjour hello salve" in console
     assert f"hello-dotnet: Hello, trust domain ({RUNTIME_TITLE})" in console
     assert "Failed to start" not in console
+
+
+def test_artifacts_have_the_modes_and_owners_that_the_recipe_gives_them(console: str) -> None:
+    """Of a tarball with a patch, told by a program from a commit that is named by its first digits."""
+    assert "apple fig pear recipe" in console
+    (line,) = [line for line in console.splitlines() if "words.key=" in line]
+    assert re.findall(r"(\S+)=(\S+)", line) == [
+        ("/opt", "755:root:root"),
+        ("/opt/words", "755:keeper:keeper"),
+        ("/opt/words/helper", "4755:root:root"),
+        ("/opt/words/own.txt", "640:root:root"),
+        ("/opt/words/sub", "755:keeper:keeper"),
+        ("/opt/words/sub/words.txt", "644:keeper:keeper"),
+        ("/etc/words.key", "600:root:root"),
+    ]
 
 
 def test_the_program_that_runs_is_the_one_that_was_built(cold: Bench, console: str) -> None:
@@ -218,8 +245,10 @@ def test_the_program_that_runs_is_the_one_that_was_built(cold: Bench, console: s
 def test_the_output_names_each_build_with_its_key_and_holds_no_archive(cold: Bench) -> None:
     output = cold.path / "build/output"
     builds = json.loads((output / "image.json").read_text())["builds"]
-    assert [(build["name"], build["network"]) for build in builds] == [(name, False) for name in PROGRAMS]
-    assert {f"{build['name']} {build['key']}" for build in builds} == set(archives(cold))
+    names = sorted((*PROGRAMS, "show-words", "words"))
+    assert [(build["name"], build["network"]) for build in builds] == [(name, False) for name in names]
+    assert {f"{build['name']} {build['key']}" for build in builds if build["name"] in PROGRAMS} == set(archives(cold))
+    assert [build["name"] for build in builds if not build["key"]] == ["show-words"]
     assert [path.name for path in output.iterdir() if path.name.startswith("build-")] == []
 
 
