@@ -176,7 +176,13 @@ def _quote_units(service: QuoteService, image: ResolvedImage) -> tuple[Unit, Uni
                 ),
                 _section(service, cause, "Service", program),
             ),
-            needs=SandboxNeeds(span=service.span, cause=cause, devices=_quote_devices(image), overrides=(families,)),
+            needs=SandboxNeeds(
+                span=service.span,
+                cause=cause,
+                devices=_quote_devices(image),
+                capabilities=("CAP_DAC_OVERRIDE",) if on_azure else (),  # tpm-udev gives the TPM to the user tss
+                overrides=(families,),
+            ),
         ),
     )
 

@@ -238,6 +238,7 @@ def test_on_azure_the_service_reaches_the_tpm_and_the_service_of_the_host_and_no
     assert made.values("Service", "SocketBindDeny") == ("any",)
     assert made.values("Service", "DeviceAllow") == ("/dev/tpmrm0 rw",)
     assert made.values("Service", "ReadWritePaths") == ()
+    assert made.values("Service", "CapabilityBoundingSet") == ("CAP_DAC_OVERRIDE",), "tpm-udev gives it to a user tss"
     for key in ("Wants", "After"):
         assert {"network-online.target", "dev-tpmrm0.device"} <= set(made.values("Unit", key))
     elsewhere = unit(found[""], "tdxs.service")
