@@ -37,7 +37,7 @@ fuzz: setup  ## the guest's parsers and servers: what the host, the network and 
 
 integration: setup  ## real mkosi, real systemd, real boots
 	$(call say,"integration tests (real bakes and boots)")
-	$(BIN)/pytest -v -m integration --durations=20 -n 2 --dist loadgroup
+	$(BIN)/pytest -v -m integration --durations=20 -n 2 --dist loadfile
 
 test-kernel: setup  ## build whole kernels; half an hour or more
 	$(BIN)/pytest -v -m kernel

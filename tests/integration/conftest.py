@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.commands import ROOT
+from support.commands import PROGRAM, QUICKLY, ROOT
 
 Bake = Callable[[str], Path]
-
-_SHARED_BAKE = ("test_measured_boot", "test_predicted_boots")
-"""The files whose tests are of the same bakes."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file stay together when they run at the same time as others, as they share bakes and boots."""
-    for item in items:
-        if item.get_closest_marker("integration"):
-            name = item.path.stem
-            group = _SHARED_BAKE[0] if name in _SHARED_BAKE else name
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
 def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
-    """Bake tests/recipes/measured.py with a profile of the recipe, or without one, once; gives the output folder."""
-    done: dict[str, Path] = {}
+    """Bake tests/recipes/measured.py with a profile of the recipe, or without one, once; gives the output folder.
+
+    Test processes that run at the same time share these bakes: the first one makes each, and the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def once(profile: str) -> Path:
-        if profile not in done:
-            place = tmp_path_factory.mktemp("bake")
-            command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "tests/recipes/measured.py")]
-            subprocess.run([*command, *(["--profile", profile] if profile else [])], cwd=place, check=True)
-            done[profile] = place / "build" / "output"
-        return done[profile]
+        place = shared / f"measured-{profile or 'image'}"
+        place.mkdir(exist_ok=True)
+        with (place / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / "baked").exists():
+                command = [*PROGRAM, "build", str(ROOT / "tests/recipes/measured.py"), *QUICKLY]
+                subprocess.run([*command, *(["--profile", profile] if profile else [])], cwd=place, check=True)
+                (place / "baked").touch()
+        return place / "build" / "output"
 
     return once

@@ -8,11 +8,11 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.commands import PROGRAM, QUICKLY
 from support.guest_disk import (
     RECIPE,
     Place,
@@ -42,7 +42,7 @@ def uki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The image, baked once."""
     folder = tmp_path_factory.mktemp("guest-disk")
     (folder / "recipe.py").write_text(RECIPE)
-    subprocess.run([sys.executable, "-m", "tdxc.cli", "build", "recipe.py"], cwd=folder, check=True)
+    subprocess.run([*PROGRAM, "build", "recipe.py", *QUICKLY], cwd=folder, check=True)
     return folder / "build" / "output" / "guest-disk.efi"
 
 

@@ -11,11 +11,10 @@ import json
 import random
 import re
 import subprocess
-import sys
 from typing import Any
 
 import pytest
-from support.commands import ROOT
+from support.commands import PROGRAM, QUICKLY, ROOT
 from support.guest_disk import Place
 from support.guest_secrets import OTHER, VALUE, Delivered, cut_off_behind_post, deliver
 from tdxc_runtime.vm import UkiOnDisk
@@ -42,7 +41,7 @@ WAITING = {
 def uki(tmp_path_factory: pytest.TempPathFactory) -> UkiOnDisk:
     """The image, baked once."""
     place = tmp_path_factory.mktemp("guest-secrets")
-    command = [sys.executable, "-m", "tdxc.cli", "build", str(ROOT / "tests/recipes/guest_secrets.py")]
+    command = [*PROGRAM, "build", str(ROOT / "tests/recipes/guest_secrets.py"), *QUICKLY]
     subprocess.run(command, cwd=place, check=True)
     return UkiOnDisk(uki=place / "build" / "output" / "guest-secrets.efi")
 
