@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -104,8 +105,9 @@ def read_recipe(path: Path) -> bytes:
 
 def decode_recipe(data: bytes, file: str) -> str:
     """A recipe's text; raises E_ENCODING at the first byte that is not UTF-8."""
+    data = data.removeprefix(BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line = before.count(b"\n") + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,8 +102,9 @@ def locate(root: Path, given: str | os.PathLike[str], *, outside: bool, span: So
 
 def decode_utf8(data: bytes, name: str, span: SourceSpan) -> str:
     """Decode text, without a byte order mark; raises E_ENCODING with the byte's offset and line."""
+    data = data.removeprefix(BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"'{name}' is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start} (line {line})"

@@ -10,6 +10,7 @@ drivers/firmware/efi/libstub/efi-stub-helper.c (``LOADED_IMAGE::LoadOptions`` an
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterator
 
@@ -91,7 +92,7 @@ def _section_rows(image: ResolvedImage, register: str, rules: StubRules) -> Iter
 
 
 def _kernel_rows(image: ResolvedImage, register: str) -> Iterator[Row]:
-    options = cmdline_text(image).encode("utf-16-le") + b"\0\0"
+    options = codecs.utf_16_le_encode(cmdline_text(image))[0] + b"\0\0"  # str.encode would import a module for it
     sentence = "the kernel's EFI stub measures its load options, the command line"
     if _has_root_hash(image):
         yield from _pending(register, "EV_EVENT_TAG", sentence, _ROOT_HASH_PENDING, node="kernel.cmdline")
