@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -106,15 +104,11 @@ func isDamage(err error) bool {
 
 // checkSize refuses a device that is smaller than its file system: e2fsck calls that damage, and repairs it by cutting off.
 func checkSize(path string) error {
-	device, err := os.Open(path)
+	device, size, err := openSized(path)
 	if err != nil {
 		return err
 	}
 	defer device.Close()
-	size, err := device.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
 	if used, err := ext4Bytes(device); err == nil && used > size {
 		return fault.Refuse("give the disk the size back that it had. "+dataUntouched,
 			"its file system has %d bytes, and the device has room for %d: it was made smaller", used, size)
@@ -139,15 +133,11 @@ const (
 
 // hasSuperblock says whether the file system has its first superblock, or, with copies, any. What cannot be read may be one.
 func hasSuperblock(path string, copies bool) bool {
-	device, err := os.Open(path)
+	device, size, err := openSized(path)
 	if err != nil {
 		return true
 	}
 	defer device.Close()
-	size, err := device.Seek(0, io.SeekEnd)
-	if err != nil {
-		return true
-	}
 	places := []int64{superblockPlace}
 	if copies {
 		places = append(places, copiesOfSuperblock(size)...)

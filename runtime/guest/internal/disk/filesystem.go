@@ -58,18 +58,28 @@ func mounted(mountInfo, dir string) string {
 	return source
 }
 
+// openSized opens a device or a file to read it, and says how many bytes it has.
+func openSized(path string) (*os.File, int64, error) {
+	device, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := device.Seek(0, io.SeekEnd)
+	if err != nil {
+		device.Close()
+		return nil, 0, err
+	}
+	return device, size, nil
+}
+
 // grow makes the file system as large as the mapping, which is as large as the device: the segment of the
 // LUKS2 header is dynamic. ext4 grows while it is mounted.
 func (s *System) grow(ctx context.Context, disk *config.Disk) error {
-	device, err := os.Open(mapped(disk.Name))
+	device, size, err := openSized(mapped(disk.Name))
 	if err != nil {
 		return err
 	}
 	defer device.Close()
-	size, err := device.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
 	used, err := ext4Bytes(device)
 	if err != nil || size-used < growStep {
 		return err
