@@ -53,19 +53,11 @@ def configure(image: ResolvedImage, series: tuple[int, ...], sink: DiagnosticSin
         given = _for_modules(given, series, kernel, has_modules=has_modules)
     # a later line counts: of the features, one that needs an option comes behind the base that does without
     base = _last_of_each(given)
-    # what our own defaults need has to be built in as they are; the recipe and a file of its own may say otherwise
     said = {option.name for option in recipe}
-    required = [
-        option
-        if option.value != "m" or (has_modules and (kernel.config_file or option.name in said))
-        else records.evolve(option, value="y")
-        for option in required_options(image)
-        if has_modules or option.name not in _MODULES_ALONE
-    ]
+    required = _required(image, said, has_modules=has_modules)
     report_contradictions(required, recipe, sink)
     if kernel.config_file:
-        overridden = {option.name for option in recipe}
-        kept_lines = [option for option in base if option.name not in overridden]
+        kept_lines = [option for option in base if option.name not in said]
         report_contradictions(required, kept_lines, sink, fix='write config={{"{name}": "{value}"}}, which counts more')
     if has_modules:
         _refuse_signatures((*base, *recipe), kernel, sink)
@@ -73,13 +65,28 @@ def configure(image: ResolvedImage, series: tuple[int, ...], sink: DiagnosticSin
         _refuse_modules((*base, *recipe), sink)
     demanded = {option.name: option for option in merge_options(required, recipe)}
     # where the base makes a requirement of ours stronger (y in place of m), its word stays; the recipe's own counts
-    ours = {name for name, option in demanded.items() if option.value == "m"} - {option.name for option in recipe}
+    ours = {name for name, option in demanded.items() if option.value == "m"} - said
     kept = {option.name: option for option in base if option.name in ours}
     return Configuration(
         demanded=tuple({**demanded, **kept}.values()),
         base=tuple(option for option in merge_options(base) if option.name not in demanded),
         has_modules=has_modules,
     )
+
+
+def _required(image: ResolvedImage, said: set[str], *, has_modules: bool) -> list[KconfigOption]:
+    """What the image requires; a module will do where there are modules and our defaults do not need it built in.
+
+    ``said``: the names that the recipe itself sets. A .config of the recipe's own stands in place of our defaults.
+    """
+    has_own_file = image.authored_kernel.config_file is not None
+    required = []
+    for option in required_options(image):
+        if option.name in _MODULES_ALONE and not has_modules:
+            continue
+        may_load = has_modules and (has_own_file or option.name in said)
+        required.append(option if option.value != "m" or may_load else records.evolve(option, value="y"))
+    return required
 
 
 def _config_file(kernel: Kernel, sink: DiagnosticSink) -> list[KconfigOption]:
