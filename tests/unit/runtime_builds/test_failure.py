@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.played_tool import ToolInPlace
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.backends.base import BakeRequest
 from tdxc_runtime.backends.engine import bake_with
@@ -27,22 +28,12 @@ SUMMARY: dict[str, object] = {
 
 
 @attrs.frozen
-class FailingTool:
+class FailingTool(ToolInPlace):
     """A mkosi beside which there is no apt, and which prints some lines and fails."""
 
     printed: tuple[str, ...]
     version: str = "25.3"
     description: str = "played"
-
-    def folders(self, folders: BakeFolders) -> BakeFolders:
-        return folders
-
-    def send(self, folders: BakeFolders) -> None: ...
-
-    def fetch(self, folders: BakeFolders) -> None: ...
-
-    def attach(self, arguments: Sequence[str], folders: BakeFolders) -> int:
-        raise AssertionError
 
     def run_beside(self, argv: Sequence[str], binds: Sequence[Bind]) -> Completed | None:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.played_tool import ToolInPlace
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.backends.mkosi_tool import BakeFolders
 from tdxc_runtime.backends.package_sources import SOURCES_PATH, TreeSources
@@ -27,7 +28,7 @@ OTHER = DeclaredBuild(name="other", language="c", packages=("gcc",), inputs={"so
 
 
 @attrs.define
-class PlayedTool:
+class PlayedTool(ToolInPlace):
     """A mkosi that writes what it is told to, and an apt that knows every package in one version."""
 
     version: str = "25.3"
@@ -38,16 +39,6 @@ class PlayedTool:
     silent: bool = False
     commands: list[list[str]] = attrs.field(factory=list)
     lists: list[str] = attrs.field(factory=list)
-
-    def folders(self, folders: BakeFolders) -> BakeFolders:
-        return folders
-
-    def send(self, folders: BakeFolders) -> None: ...
-
-    def fetch(self, folders: BakeFolders) -> None: ...
-
-    def attach(self, arguments: Sequence[str], folders: BakeFolders) -> int:
-        raise AssertionError
 
     def run(
         self,
