@@ -144,6 +144,12 @@ def test_programs_of_the_group_get_quotes_over_their_report_data(first: Delivere
     assert refused["error"]["code"] == "request"
 
 
+def test_boot_steps_get_quotes_too(first: Delivered) -> None:
+    found = re.search(r"witness: quoted (\{.*\})", first.console)
+    assert found is not None
+    assert json.loads(found[1])["report_data"] == f"{7:0128d}"
+
+
 def test_others_do_not_reach_the_socket(first: Delivered) -> None:
     assert re.search(r"stranger: .*Permission denied", first.console)
     assert not re.search(r'stranger: .*"ok"', first.console)

@@ -25,8 +25,10 @@ echo "reader: done, $(wc -l <"$starts") in all"
 
 WITNESS = """\
 #!/bin/sh
-# Prints what there is of secrets and data when nothing has been delivered yet.
+# Prints what there is of secrets and data when nothing has been delivered yet. As a boot step, it gets a quote already.
 set -eu
+answer=$(printf '{"op":"issue","report_data":"%0128d"}\\n' 7 | nc -U -N -w 120 /run/tdxs.sock)
+echo "witness: quoted $answer"
 found=$(find /run -path '*secrets/?*' -type f -o -path '*credentials/?*' -name 'api*' -type f)
 echo "witness: files of secrets: ${found:-none}"
 echo "witness: starts on the disk: $(cat /persistent/reader/starts 2>/dev/null | wc -l)"

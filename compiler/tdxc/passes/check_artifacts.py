@@ -39,7 +39,7 @@ _CONFIGURATION = ("modprobe.d", "modules-load.d", "sysctl.d", "systemd", "sysuse
 
 
 def check_artifact_owners(layer: Layer, base: Base) -> Iterator[Diagnostic]:
-    """E_PATH for a folder of the distribution that is given to a user, E_CONFLICT where a later build goes over it."""
+    """E_PATH for a folder of the distribution that is given to a user, E_CONFLICT where a profile's build goes over it."""
     for index, build in enumerate(layer.builds):
         for artifact in build.artifacts:
             if _owner(artifact) == ("root", "root"):
@@ -67,9 +67,9 @@ def _is_shared(place: str) -> bool:
 
 
 def _covered(build: Build, artifact: Artifact, who: str, later: Build, base: Base) -> Iterator[Diagnostic]:
-    """A later build whose folder is above: its files would take the place of this artifact's, and its owner."""
+    """A profile's build whose folder is above: its files would take the place of this artifact's, and its owner."""
     for other in later.artifacts:
-        above = base.place(other.dest).rstrip("/") + "/"
+        above = base.place(other.dest.rstrip("/") + "/")
         if base.place(artifact.dest).startswith(above) and _owner(other) != _owner(artifact):
             yield Diagnostic(
                 code=Code.E_CONFLICT,
@@ -77,7 +77,7 @@ def _covered(build: Build, artifact: Artifact, who: str, later: Build, base: Bas
                 f" '{build.name}', which belongs to {who}",
                 span=_node(later, other).span,
                 notes=(Note(message="the artifact below it is declared here", span=_node(build, artifact).span),),
-                fix=f"declare '{later.name}' before '{build.name}', or give each its own folder",
+                fix=f"declare '{later.name}' in the image itself, or give each its own folder",
             )
 
 

@@ -162,6 +162,7 @@ def _quote_units(service: QuoteService, image: ResolvedImage) -> tuple[Unit, Uni
             span=service.span,
             cause=cause,
             name=QUOTE_UNIT,
+            early=True,  # boot steps may ask for quotes: who waits for them would never answer
             sections=(
                 _section(
                     service,

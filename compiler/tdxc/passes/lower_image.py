@@ -112,11 +112,19 @@ def lower_image(image: AuthoredImage, profiles: tuple[str, ...] = ()) -> Resolve
 
 def merged_layer(image: AuthoredImage, profiles: tuple[str, ...]) -> Layer:
     """The image's layer with those of ``profiles`` over it, in the order of the recipe."""
-    layer = image.layer
+    layer = _ordered(image.layer, image.base)
     for profile in image.profiles:
         if profile.name in profiles:
-            layer = merge_layers(layer, profile.layer)
+            layer = merge_layers(layer, _ordered(profile.layer, image.base))
     return layer
+
+
+def _ordered(layer: Layer, base: Base) -> Layer:
+    if len(layer.builds) < 2:
+        return layer
+    from tdxc.passes.nested_builds import in_nested_order
+
+    return in_nested_order(layer, base)
 
 
 def unique_packages(packages: tuple[Package, ...]) -> tuple[Package, ...]:

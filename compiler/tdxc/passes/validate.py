@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from tdxc.diagnostics import Code, Diagnostic, Note
-from tdxc.ir import KNOWN_BASES, POLICY_RULES, AuthoredImage, Base, Layer, Policy, Profile, is_looser, merge_layers
+from tdxc.ir import KNOWN_BASES, POLICY_RULES, AuthoredImage, Base, Layer, Policy, Profile, is_looser
 from tdxc.passes.base import PassContext
 from tdxc.passes.check_destinations import check_clashes, check_paths, destinations
 from tdxc.passes.check_names import check_references, check_repeated
 from tdxc.passes.check_values import check_values
+from tdxc.passes.lower_image import merged_layer
 
 
 class Validate:
@@ -29,12 +30,12 @@ class Validate:
         """The image as it is."""
         ctx.sink.extend(_check_base(image))
         ctx.sink.extend(_check_profile_names(image))
-        ctx.sink.extend(_check_layer(image.layer))
-        ctx.sink.extend(check_merged(image.base, image.layer))
+        ctx.sink.extend(_check_layer(image.layer, image.base))
+        ctx.sink.extend(check_merged(image.base, merged_layer(image, ())))
         for profile in image.profiles:
-            ctx.sink.extend(_check_layer(profile.layer))
+            ctx.sink.extend(_check_layer(profile.layer, image.base))
             ctx.sink.extend(_check_policy(image.layer.policy, profile))
-            ctx.sink.extend(check_merged(image.base, merge_layers(image.layer, profile.layer), profile.layer))
+            ctx.sink.extend(check_merged(image.base, merged_layer(image, (profile.name,)), profile.layer))
         return image
 
 
@@ -53,9 +54,13 @@ def check_merged(base: Base, layer: Layer, added: Layer | None = None) -> Iterat
         yield from check_artifact_owners(layer, base)
 
 
-def _check_layer(layer: Layer) -> Iterator[Diagnostic]:
+def _check_layer(layer: Layer, base: Base) -> Iterator[Diagnostic]:
     yield from check_paths(layer)
     yield from check_values(layer)
+    if layer.builds:
+        from tdxc.passes.nested_builds import check_nested_order
+
+        yield from check_nested_order(layer, base)
 
 
 def _check_policy(base: Policy | None, profile: Profile) -> Iterator[Diagnostic]:

@@ -9,4 +9,5 @@ img.build(
         artifacts={"bin": artifact("/bin", owner="node"), "data": artifact("/opt/suite/data", owner="node")},
     )
 )
-img.build(Build.script("suite", build_script="make", artifacts={"out": "/opt/suite"}))
+with img.profile("whole"):
+    img.build(Build.script("suite", build_script="make", artifacts={"out": "/opt/suite"}))

@@ -13,7 +13,7 @@ from tdxc.diagnostics import DiagnosticError
 BAD = Path(__file__).resolve().parents[2] / "recipes" / "bad"
 
 EXPECTED: dict[str, list[tuple[str, int, int]]] = {
-    "artifact_owner.py": [("E_PATH", 6, 5), ("E_CONFLICT", 12, 11)],
+    "artifact_owner.py": [("E_PATH", 6, 5), ("E_CONFLICT", 13, 15)],
     "bomb.yaml": [("E_LIMIT", 7, 32)],
     "build_variables.py": [("E_VALUE", 5, 5), ("E_VALUE", 5, 5)],
     "control.yaml": [("E_SYNTAX", 2, 13)],

@@ -29,6 +29,7 @@ from tdxc.ir import (
     Unit,
 )
 from tdxc.ir.verify import verify_resolved
+from tdxc.passes.init_priority import InitPriority
 from tdxc.passes.lower_guest import LowerGuest
 
 KEY = GuestKey(span=at(2), name="disk", strategy="tpm", pcrs=(4, 11))
@@ -189,6 +190,18 @@ def test_quotes_are_served_to_a_group_by_a_service_without_network() -> None:
     assert unit(image, "tdxs.service").values("Service", "PrivateNetwork") == ("yes",)
     assert config(image) == '{"quote":{"idle_seconds":60,"max_connections":16,"source":"configfs"},"version":1}\n'
     assert '"test_image":true' in config(lower(quote_service=records.evolve(quotes, source="fake"))[0])
+
+
+def test_boot_steps_may_ask_for_quotes() -> None:
+    """The service does not wait for them: they would wait for each other."""
+    quotes = QuoteService(span=at(4), source="configfs", group="tdx", socket="/run/tdxs.sock")
+    image, _ = lower(quote_service=quotes)
+    image, found = run(InitPriority(), records.evolve(image, boot_steps=(BootStep(span=at(5), name="a", script="a"),)))
+    assert found == ()
+    assert "runtime-init.service" in {unit.name for unit in image.units}
+    for name in ("tdxs.service", "tdxs.socket"):
+        for key in ("After", "Requires"):
+            assert "runtime-init.service" not in unit(image, name).values("Unit", key)
 
 
 RANDOM = GuestKey(span=at(2), name="disk", strategy="random")

@@ -9,6 +9,7 @@ from tdxc.ir import (
     AuthoredImage,
     Blob,
     BootStep,
+    Build,
     Directory,
     EnvironmentVariable,
     File,
@@ -24,6 +25,7 @@ from tdxc.ir import (
     User,
 )
 from tdxc.passes.expand_modules import ExpandModules
+from tdxc.passes.lower_image import merged_layer
 from tdxc.passes.validate import Validate, check_merged
 
 
@@ -152,11 +154,10 @@ def test_no_folder_of_the_distribution_is_given_away(dest: str, is_shared: bool)
     assert faults(builds=(authored_build(artifacts=(owned(dest, 6),)),)) == []
 
 
-def test_no_later_build_is_copied_over_what_belongs_to_somebody() -> None:
+def test_no_build_of_a_profile_is_copied_over_what_belongs_to_somebody() -> None:
     below, above = owned("/opt/app/data", 6, "daemon"), owned("/opt/app", 7)
     one, other = authored_build(name="one", artifacts=(below,)), authored_build(name="other", artifacts=(above,))
-    assert faults(builds=(one, other)) == [(Code.E_CONFLICT, "recipe.py:7:1")]
-    assert faults(builds=(other, one)) == []
+    assert faults(builds=(one, other)) == faults(builds=(other, one)) == []
     assert faults(builds=(authored_build(name="one", artifacts=(below, above)),)) == []
     same = authored_build(name="other", artifacts=(owned("/opt/app", 7, "daemon"),))
     assert faults(builds=(one, same)) == []
@@ -323,3 +324,34 @@ def test_every_fault_is_reported_in_source_order() -> None:
     )
     assert [place for _, place in found] == sorted(place for _, place in found)
     assert len(found) == 5
+
+
+def staged(name: str, dest: str, line: int) -> Build:
+    return authored_build(name=name, span=at(line), artifacts=(Artifact(span=at(line), source="out", dest=dest),))
+
+
+def test_builds_are_unpacked_from_the_outside_to_the_inside() -> None:
+    image = authored(
+        builds=(staged("inner", "/usr/bin/tool", 4), staged("other", "/opt/x", 5), staged("outer", "/bin/", 6)),
+        profiles={"p": Layer(builds=(staged("all", "/opt", 9),))},
+    )
+    assert diagnostics(image) == ()
+    assert [build.name for build in merged_layer(image, ()).builds] == ["other", "outer", "inner"]
+    assert [build.name for build in merged_layer(image, ("p",)).builds] == ["other", "outer", "inner", "all"]
+
+
+def test_builds_in_each_others_folders_are_refused() -> None:
+    one = authored_build(
+        name="one",
+        span=at(4),
+        artifacts=(Artifact(span=at(4), source="a", dest="/opt"), Artifact(span=at(4), source="b", dest="/srv/x/y")),
+    )
+    two = authored_build(
+        name="two",
+        span=at(5),
+        artifacts=(Artifact(span=at(5), source="a", dest="/srv/x"), Artifact(span=at(5), source="b", dest="/opt/x")),
+    )
+    (found,) = diagnostics(authored(builds=(one, two)))
+    assert (found.code, found.span) == (Code.E_CONFLICT, at(5))
+    assert "'two' has a folder that holds an artifact of 'one', and the other way round" in found.message
+    assert found.notes[0].span == at(4)
