@@ -39,7 +39,7 @@ _CONFIGURATION = ("modprobe.d", "modules-load.d", "sysctl.d", "systemd", "sysuse
 
 
 def check_artifact_owners(layer: Layer, base: Base) -> Iterator[Diagnostic]:
-    """E_PATH for a folder of the distribution given to a user, E_CONFLICT where a profile's build goes over an owner's."""
+    """E_PATH for a folder of the distribution given to a user, E_CONFLICT for one that a profile copies over."""
     for index, build in enumerate(layer.builds):
         for artifact in build.artifacts:
             if _owner(artifact) == ("root", "root"):
