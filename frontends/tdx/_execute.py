@@ -9,13 +9,17 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note, SourceSpan
 
 from tdx import _secret
 from tdx._callsite import frame_span, is_internal, span_file
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MODULE_NAME = "tdx_recipe"
 """The recipe's ``__name__`` under ``tdxc``; not ``__main__``, so that a guarded ``main()`` does not run."""
@@ -48,15 +52,20 @@ def execute(text: str, path: Path, root: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def importable(root: Path) -> Iterator[None]:
     """Make modules of the recipe's folder importable, and forget them and every trace of it afterwards."""
-    path, folder, bytecode, known = list(sys.path), _working_folder(), sys.dont_write_bytecode, set(sys.modules)
+    path, hooks, folder, known = list(sys.path), list(sys.path_hooks), _working_folder(), set(sys.modules)
     sys.path.insert(0, str(root))
-    sys.dont_write_bytecode = True
+    sys.path_hooks.insert(0, functools.partial(_finder, str(root), tuple(filter(None, path))))
+    for place in [place for place in sys.path_importer_cache if _is_below(place, str(root))]:
+        del sys.path_importer_cache[place]
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
         sys.path[:] = path
-        sys.dont_write_bytecode = bytecode
+        sys.path_hooks[:] = hooks
+        for place, finder in list(sys.path_importer_cache.items()):
+            if isinstance(finder, _Finder):
+                del sys.path_importer_cache[place]
         if folder is not None:
             os.chdir(folder)
         new = set(sys.modules) - known
@@ -64,6 +73,29 @@ def importable(root: Path) -> Iterator[None]:
         for name in new:
             if name.partition(".")[0] in own:
                 sys.modules.pop(name, None)
+
+
+class _Loader(SourceFileLoader):
+    """Leaves no ``__pycache__`` beside the modules of a recipe; our own, imported meanwhile, are cached as ever."""
+
+    def set_data(self, path: str, data: Buffer, *, _mode: int = 0o666) -> None:
+        """Called with compiled code alone (importlib.abc.SourceLoader)."""
+
+
+class _Finder(FileFinder):
+    """One that is forgotten together with the recipe."""
+
+
+def _finder(root: str, installed: tuple[str, ...], path: str) -> _Finder:
+    """A hook of ``sys.path_hooks`` for the recipe's folder, and what a recipe adds to ``sys.path``."""
+    is_installed = not _is_below(path, root) and any(_is_below(path, place) for place in installed)
+    if is_installed or not Path(path).is_dir():
+        raise ImportError  # the next hook takes it
+    return _Finder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Loader, SOURCE_SUFFIXES))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _working_folder() -> Path | None:

@@ -112,15 +112,40 @@ def test_interpreter_is_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     _write(tmp_path, "", "package/__init__.py")
     _write(tmp_path, "", "package/inner.py")
-    before = (list(sys.path), Path.cwd(), sys.dont_write_bytecode)
+    before = (list(sys.path), list(sys.path_hooks), Path.cwd())
     text = HEAD + (
         "import os, sys, neighbour, package.inner\n"
         "sys.path.append('/nowhere')\nos.chdir('/')\nimg = Image(neighbour.NAME)\n"
     )
     assert _load(tmp_path, text).image.name == "first"
-    assert (list(sys.path), Path.cwd(), sys.dont_write_bytecode) == before
+    assert (list(sys.path), list(sys.path_hooks), Path.cwd()) == before
     assert not {"neighbour", "package", "package.inner", "tdx_recipe"} & set(sys.modules)
-    assert not list(tmp_path.rglob("__pycache__"))
+    assert not any(path.startswith(str(tmp_path)) for path in sys.path_importer_cache)
+
+
+def test_recipes_leave_no_compiled_code_and_the_product_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not beside the recipe, and neither in folders that it adds; what is installed is not compiled again each time."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    installed, recipe, common = (tmp_path / name for name in ("installed", "recipe", "common"))
+    for folder, files in (
+        (installed, ("library_a.py", "library_b/__init__.py", "library_b/inner.py")),
+        (recipe, ("near.py", "package/__init__.py", "package/inner.py", "spaces/inner.py")),
+        (common, ("shared_words.py",)),
+    ):
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            _write(folder, "X = 1\n", name)
+    monkeypatch.syspath_prepend(str(installed))
+    text = HEAD + (
+        f"import sys, near, package.inner, spaces.inner\nsys.path.append({str(common)!r})\nimport shared_words\n"
+        "import library_a, library_b.inner\nimg = Image('x')\n"
+    )
+    _load(recipe, text)
+    assert not [*recipe.rglob("__pycache__"), *common.rglob("__pycache__")]
+    found = {path.name.partition(".")[0] for path in installed.rglob("*.pyc")}
+    assert found == {"library_a", "__init__", "inner"}
+    for name in ("library_a", "library_b", "library_b.inner", "shared_words"):
+        sys.modules.pop(name, None)
 
 
 def test_two_recipes_with_neighbours_of_one_name_do_not_mix(tmp_path: Path) -> None:
