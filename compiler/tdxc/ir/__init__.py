@@ -45,6 +45,7 @@ from tdxc.ir.image import ResolvedImage as ResolvedImage
 from tdxc.ir.image import Setting as Setting
 from tdxc.ir.image import merge_layers as merge_layers
 from tdxc.ir.json_text import json_text as json_text
+from tdxc.ir.kernel import SOURCE_PACKAGE_PREFIX as SOURCE_PACKAGE_PREFIX
 from tdxc.ir.kernel import KconfigFragment as KconfigFragment
 from tdxc.ir.kernel import KconfigOption as KconfigOption
 from tdxc.ir.kernel import Kernel as Kernel

@@ -9,6 +9,9 @@ from tdxc.ir.blob import Blob
 from tdxc.ir.build import BuildSource, SourceFile
 from tdxc.ir.node import Node
 
+SOURCE_PACKAGE_PREFIX = "linux-source-"
+"""How Debian and Ubuntu name the packages that hold a kernel's source."""
+
 
 class KernelSource(enum.StrEnum):
     """Where the kernel comes from."""

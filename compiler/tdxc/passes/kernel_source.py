@@ -17,6 +17,7 @@ from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
 from tdxc.grammar import print_option
 from tdxc.ir import (
+    SOURCE_PACKAGE_PREFIX,
     Artifact,
     Blob,
     BuildLanguage,
@@ -34,7 +35,6 @@ from tdxc.ir import (
 from tdxc.passes.kernel_cmdline import kernel_cmdline
 from tdxc.passes.kernel_configuration import OLDEST, configure
 from tdxc.passes.kernel_fragments import fragment_files
-from tdxc.passes.resolve_kernel import SOURCE_PREFIX
 from tdxc.quoting import shell_comment, shell_word
 
 BUILD_NAME = "kernel"
@@ -169,7 +169,7 @@ def _source_package(image: ResolvedImage, sink: DiagnosticSink) -> SourcePackage
 
 def _named_package(kernel: Kernel, sink: DiagnosticSink) -> SourcePackage | None:
     bare, _, suite = kernel.package.partition("/")
-    if not bare.startswith(SOURCE_PREFIX):
+    if not bare.startswith(SOURCE_PACKAGE_PREFIX):
         sink.add(
             Code.E_CONFLICT,
             f"package='{kernel.package}' is a finished kernel, and other arguments ask for one built from source",
@@ -177,12 +177,12 @@ def _named_package(kernel: Kernel, sink: DiagnosticSink) -> SourcePackage | None
             fix="leave package out, or version=, config_file=, source= and patches=",
         )
         return None
-    version = kernel.version or bare.removeprefix(SOURCE_PREFIX)
+    version = kernel.version or bare.removeprefix(SOURCE_PACKAGE_PREFIX)
     if not _VERSION.fullmatch(version):
         fix = "name the package of one version, such as linux-source-6.12"
         sink.add(Code.E_VALUE, f"the package '{bare}' does not say which version it is", kernel.span, fix=fix)
         return None
-    if _series(version) != _series(bare.removeprefix(SOURCE_PREFIX)):
+    if _series(version) != _series(bare.removeprefix(SOURCE_PACKAGE_PREFIX)):
         message = f"version='{version}' is not what the package '{bare}' holds"
         sink.add(Code.E_CONFLICT, message, kernel.span, fix="leave version out, or name its package")
         return None

@@ -13,15 +13,12 @@ from typing import ClassVar
 
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticSink, Note
-from tdxc.ir import Kernel, KernelSource, Package, ResolvedImage, ResolvedKernel, Suite
+from tdxc.ir import SOURCE_PACKAGE_PREFIX, Kernel, KernelSource, Package, ResolvedImage, ResolvedKernel, Suite
 from tdxc.passes.base import PassContext
 from tdxc.passes.kernel_cmdline import kernel_cmdline
 from tdxc.passes.kernel_fragments import fragment_files, recipe_options, report_contradictions, required_options
 from tdxc.passes.kernel_options import merge_options
 from tdxc.passes.lower_image import with_packages
-
-SOURCE_PREFIX = "linux-source-"
-"""How Debian and Ubuntu name the packages that hold a kernel's source."""
 
 
 @records.frozen
@@ -76,7 +73,7 @@ class ResolveKernel:
 
 def asks_for_source(kernel: Kernel) -> bool:
     """Whether the recipe wants a kernel built from source, in one of the ways to say so."""
-    from_package = kernel.package.startswith(SOURCE_PREFIX)
+    from_package = kernel.package.startswith(SOURCE_PACKAGE_PREFIX)
     return bool(kernel.version or kernel.config_file or kernel.source or kernel.patches or from_package)
 
 
