@@ -17,6 +17,12 @@ FILE_LIMIT_BYTES = 256 * 1024 * 1024
 FOLDER_LIMIT_BYTES = 512 * 1024 * 1024
 FOLDER_LIMIT_FILES = 50_000
 
+_LEFT_OUT = frozenset({".git", "tdx.lock"})
+"""Names of files that are no part of a source; a lockfile names the digest of the recipe, and so of its sources."""
+
+_BAKED = frozenset({"bake.json", "image.json"})
+"""What every bake leaves beside its artifacts."""
+
 
 @records.frozen(kw_only=True)
 class Source:
@@ -49,11 +55,12 @@ def read_folder(
     span: SourceSpan,
     wanted: Callable[[str], bool] = bool,
 ) -> list[Source]:
-    """All ``wanted`` files below a folder (by default all), sorted by name, names relative to it; without ``.git``.
+    """All ``wanted`` files below a folder (by default all), sorted by name, names relative to it.
 
-    Links are followed. Paths are handled as text, since pathlib takes longer than the reading. Raises as
-    :func:`read_file` does; E_PATH for a link to a folder that it lies in, E_ENCODING for a name that is not UTF-8, and
-    E_LIMIT above 512 MiB or 50,000 files in all.
+    Without ``.git`` (a file in worktrees and submodules, gitrepository-layout(5)), and without what compiling and
+    baking leave in a recipe's folder. Links are followed. Paths are handled as text, since pathlib takes longer than
+    the reading. Raises as :func:`read_file` does; E_PATH for a link to a folder that it lies in, E_ENCODING for a name
+    that is not UTF-8, and E_LIMIT above 512 MiB or 50,000 files in all.
     """
     folder = locate(root, given, outside=outside, span=span)
     if not folder.is_dir():
@@ -130,11 +137,20 @@ def _siblings(path: Path) -> list[str]:
 
 def _files_below(folder: str, span: SourceSpan) -> Iterator[str]:
     for current, folders, files in os.walk(folder, followlinks=True):
+        if current != folder and _is_our_own(folders, files):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if name != ".git")
         for name in folders:
             _check_loop(os.path.join(current, name), span)  # noqa: PTH118 - see read_folder
         for name in sorted(files):
-            yield os.path.join(current, name)  # noqa: PTH118 - see read_folder
+            if name not in _LEFT_OUT:
+                yield os.path.join(current, name)  # noqa: PTH118 - see read_folder
+
+
+def _is_our_own(folders: list[str], files: list[str]) -> bool:
+    """Whether a folder with these entries is a compiled tree or the artifacts of a bake."""
+    return ".tdxc" in folders or _BAKED.issubset(files)
 
 
 def _check_loop(path: str, span: SourceSpan) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import PROGRAM
 from tdx import Build, Image, artifact, git, tarball
 from tdx._load import load_recipe
 from tdx._session import recipe_session
+from tdxc.baked import DESCRIPTION
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import AuthoredImage
 from tdxc.ir import Build as BuildNode
+from tdxc_runtime.backends.base import RECORD_NAME
 
 DIGEST = "ab" * 32
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -23,6 +27,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "src").mkdir()
     (tmp_path / "src/go.mod").write_text("module x\n")
+    (tmp_path / "src/main.go").write_text("package main\n")
     (tmp_path / "fix.patch").write_text("--- a\n+++ b\n")
     return tmp_path
 
@@ -163,7 +168,7 @@ def test_a_folder_as_output_gets_the_program_or_is_the_publication(folder: Path)
 
 def test_local_sources_and_patches_are_read(folder: Path) -> None:
     build = frozen(folder, PAIRS[0][1])
-    assert [file.path for file in build.source.files] == ["go.mod"]
+    assert [file.path for file in build.source.files] == ["go.mod", "main.go"]
     assert [(patch.path, patch.content.data) for patch in build.patches] == [("01-fix.patch", b"--- a\n+++ b\n")]
 
 
@@ -173,8 +178,29 @@ def test_links_in_a_source_are_followed(folder: Path) -> None:
     (folder / "src/inc").symlink_to("real")
     (folder / "src/b.h").symlink_to("real/deep/a.h")
     files = frozen(folder, _go).source.files
-    assert [file.path for file in files] == ["b.h", "go.mod", "inc/deep/a.h", "real/deep/a.h"]
+    assert [file.path for file in files] == ["b.h", "go.mod", "main.go", "inc/deep/a.h", "real/deep/a.h"]
     assert len({file.content for file in files if file.path.endswith(".h")}) == 1
+
+
+def test_a_source_that_holds_the_recipe_is_the_same_after_compiling_locking_and_baking(folder: Path) -> None:
+    (folder / "src/recipe.yaml").write_text("name: x\nbuilds:\n  - go: {name: x, src: ., output: /usr/bin/x}\n")
+    compile_recipe = [*PROGRAM, "compile", "recipe.yaml", "-o", "build/mkosi"]
+    digests = [subprocess.run(compile_recipe, cwd=folder / "src", check=True, capture_output=True).stdout]
+    subprocess.run([*PROGRAM, "lock", "recipe.yaml"], cwd=folder / "src", check=True, capture_output=True)
+    (folder / "src/build/output").mkdir()
+    for name in (RECORD_NAME, DESCRIPTION, "x.efi"):
+        (folder / "src/build/output" / name).write_text("{}")
+    digests.append(subprocess.run(compile_recipe, cwd=folder / "src", check=True, capture_output=True).stdout)
+    assert digests[0].splitlines()[-1] == digests[1].splitlines()[-1]
+    files = frozen(folder, _go).source.files
+    assert [file.path for file in files] == ["go.mod", "main.go", "recipe.yaml"]
+
+
+def test_a_worktrees_pointer_to_its_repository_is_no_source(folder: Path) -> None:
+    (folder / "src/sub").mkdir()
+    for name in (".git", "sub/.git", "sub/.gitignore"):
+        (folder / "src" / name).write_text("gitdir: /home/somebody/x\n")
+    assert [file.path for file in frozen(folder, _go).source.files] == ["go.mod", "main.go", "sub/.gitignore"]
 
 
 @pytest.mark.parametrize("target", [".", "..", "../../src", "../../src/a/.."])
