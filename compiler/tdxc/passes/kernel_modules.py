@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tdxc import records
-from tdxc.ir import DebloatKind, Distribution, KeepDecision, NetworkBackend, Node, ResolvedImage
+from tdxc.ir import DebloatKind, Distribution, KeepDecision, KernelSource, NetworkBackend, Node, ResolvedImage
 
 FILE_SYSTEM_MODULES: dict[str, tuple[str, ...]] = {
     "ext4": ("ext4",),
@@ -212,9 +212,18 @@ def wanted_features(image: ResolvedImage) -> tuple[tuple[KernelFeature, Node], .
 
 
 def wanted_modules(image: ResolvedImage) -> tuple[KeepDecision, ...]:
-    """The kernel modules to keep, sorted by name, each with the first reason; none for a monolithic kernel."""
+    """The kernel modules to keep, sorted by name, each with the first reason; none for a monolithic kernel.
+
+    One that is configured by the recipe's options alone has the modules that they ask for, whose names only its build
+    knows: all stay.
+    """
     if image.kernel.monolithic:
         return ()
+    authored = image.authored_kernel
+    if image.kernel.source is KernelSource.SOURCE and authored.config_file is None:
+        reason = "the kernel is built with the modules that the recipe asks for"
+        cause = f"resolve-kernel: {reason}"
+        return (KeepDecision(span=authored.span, cause=cause, kind=DebloatKind.MODULE, name="*", reason=reason),)
     decisions: dict[str, KeepDecision] = {}
     for feature, node in wanted_features(image):
         for module in feature.modules:

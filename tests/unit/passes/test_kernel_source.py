@@ -286,6 +286,19 @@ def test_the_kernel_goes_into_the_uki_alone() -> None:
 # our own fragments
 
 
+def test_the_modules_that_the_recipe_asks_for_stay_in_the_image() -> None:
+    def kept(**given: Any) -> set[str]:
+        keep = run(DebloatImage(), resolve(resolved(kernel=kernel(**given))))[0].debloat.keep
+        return {decision.name for decision in keep if decision.kind is DebloatKind.MODULE}
+
+    options = (KconfigOption(span=at(5), name="MODULES", value="y"), KconfigOption(span=at(5), name="DUMMY", value="m"))
+    assert kept(version="6.12", config=options) == {"*"}
+    assert kept(version="6.12") == set()
+    file = Blob.of_text("CONFIG_64BIT=y\nCONFIG_MODULES=y\nCONFIG_EFI=y\n")
+    assert "virtio_blk" in kept(version="6.12", config_file=file, config_name="my.config")
+    assert "*" not in kept(version="6.12", config_file=file, config_name="my.config")
+
+
 def test_every_fragment_belongs_to_a_feature_and_gives_a_reason_for_each_option() -> None:
     features = {feature.name for feature in KERNEL_FEATURES}
     assert {path.stem for path in SOURCE_FOLDER.glob("*.config")} <= features | {MODULES}
