@@ -80,16 +80,13 @@ func TestPipe(t *testing.T) {
 	cases := []struct {
 		name  string
 		parts []string
-		close bool
 		want  string
 	}{
-		{"whole", []string{keyText}, true, ""},
-		{"in parts", []string{keyText[:5], keyText[5:]}, true, ""},
-		{"short", []string{"short"}, true, "shorter than the 32 bytes"},
-		{"long", []string{keyText + "x"}, true, "longer than the 32 bytes"},
-		{"line break", []string{keyText + "\n"}, true, "longer than the 32 bytes"},
-		{"never closed", []string{keyText}, false, "no whole key came through"},
-		{"nobody writes", nil, false, "no whole key came through"},
+		{"whole", []string{keyText}, ""},
+		{"in parts", []string{keyText[:5], keyText[5:]}, ""},
+		{"short", []string{"short"}, "shorter than the 32 bytes"},
+		{"long", []string{keyText + "x"}, "longer than the 32 bytes"},
+		{"line break", []string{keyText + "\n"}, "longer than the 32 bytes"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -98,12 +95,13 @@ func TestPipe(t *testing.T) {
 			if err := unix.Mkfifo(path, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			done := make(chan struct{})
-			defer close(done)
-			if len(c.parts) > 0 {
-				go writeParts(t, path, c.parts, c.close, done)
-			}
-			got, err := readPipe(t.Context(), path, 32, 1500*time.Millisecond)
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				writeParts(t, path, c.parts)
+			}()
+			got, err := readPipe(t.Context(), path, 32, time.Minute)
+			<-written
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), keyText) {
 					t.Errorf("got %v, want %q", err, c.want)
@@ -121,7 +119,36 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-func writeParts(t *testing.T, path string, parts []string, shut bool, done <-chan struct{}) {
+// TestPipeWithoutAnEnd has the pipe open for writing from before the first read until after the last.
+func TestPipeWithoutAnEnd(t *testing.T) {
+	for _, text := range []string{"", keyText} {
+		path := filepath.Join(t.TempDir(), "pipe")
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pipe, err := os.OpenFile(path, os.O_RDWR, 0) // does not wait for a reader (fifo(7))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pipe.Close()
+		if _, err := pipe.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		_, err = readPipe(t.Context(), path, 32, 500*time.Millisecond)
+		if err == nil || !strings.Contains(err.Error(), "no whole key came through") || strings.Contains(err.Error(), keyText) {
+			t.Errorf("%d bytes: got %v", len(text), err)
+		}
+	}
+}
+
+func TestPipeThatNobodyOpens(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if _, err := readPipe(t.Context(), path, 32, 300*time.Millisecond); err == nil || !strings.Contains(err.Error(), "no whole key came through") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func writeParts(t *testing.T, path string, parts []string) {
 	pipe, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Error(err)
@@ -133,9 +160,6 @@ func writeParts(t *testing.T, path string, parts []string, shut bool, done <-cha
 		if _, err := pipe.WriteString(part); err != nil {
 			t.Error(err)
 		}
-	}
-	if !shut {
-		<-done
 	}
 }
 

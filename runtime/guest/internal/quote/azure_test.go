@@ -117,7 +117,10 @@ func TestQuotesOfAzure(t *testing.T) {
 			c.tpm.t = t
 			issuer := newAzureIssuer()
 			issuer.open = func() (nvIndices, error) { return &c.tpm, nil }
-			issuer.url, issuer.wait = azureHost(t, c.answer).URL, 300*time.Millisecond
+			issuer.url, issuer.wait = azureHost(t, c.answer).URL, time.Hour
+			if c.tpm.lag > 1 {
+				issuer.wait = 300 * time.Millisecond
+			}
 			issued, err := issuer.Issue(t.Context(), testData)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {

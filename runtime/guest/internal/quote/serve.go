@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -84,7 +85,17 @@ func Serve(ctx context.Context, conf *config.Quote, issuer Issuer, log *slog.Log
 	}
 	server := &service{issuer: issuer, log: log, most: conf.MaxConnections,
 		idle: time.Duration(conf.IdleSeconds) * time.Second, timeout: lineTimeout}
-	return server.run(ctx, listeners[0])
+	listener, ok := listeners[0].(bounded)
+	if !ok {
+		return fault.Refuse("start it through its socket unit", "the socket of the service manager is of type %T", listeners[0])
+	}
+	return server.run(ctx, listener)
+}
+
+// bounded is a listener that can wait for a time.
+type bounded interface {
+	net.Listener
+	SetDeadline(at time.Time) error
 }
 
 // service answers the requests of the unix socket.
@@ -95,9 +106,9 @@ type service struct {
 	idle    time.Duration
 	timeout time.Duration
 
-	lock  sync.Mutex
-	open  int
-	quiet *time.Timer // runs while nobody is connected
+	lock     sync.Mutex
+	open     int
+	listener bounded // waits for the idle time while nobody is connected, and without end while somebody is
 }
 
 // enter counts a connection in, unless there are too many.
@@ -108,7 +119,7 @@ func (s *service) enter() bool {
 		return false
 	}
 	s.open++
-	s.quiet.Stop()
+	_ = s.listener.SetDeadline(time.Time{})
 	return true
 }
 
@@ -117,23 +128,34 @@ func (s *service) leave() {
 	defer s.lock.Unlock()
 	s.open--
 	if s.open == 0 {
-		s.quiet.Reset(s.idle)
+		_ = s.listener.SetDeadline(time.Now().Add(s.idle))
 	}
 }
 
-func (s *service) run(ctx context.Context, listener net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func (s *service) isIdle() bool {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	return s.open == 0
+}
+
+func (s *service) run(ctx context.Context, listener bounded) error {
+	defer listener.Close()
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	s.quiet = time.AfterFunc(s.idle, cancel)
-	defer s.quiet.Stop()
+	s.listener = listener
+	if err := listener.SetDeadline(time.Now().Add(s.idle)); err != nil {
+		return fmt.Errorf("cannot wait for connections: %w", err)
+	}
 	for {
 		connection, err := listener.Accept()
-		if ctx.Err() != nil {
+		// A connection that comes after the deadline stays in the socket's queue, for the next start of this program.
+		if errors.Is(err, os.ErrDeadlineExceeded) && s.isIdle() || err != nil && ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue // somebody came in that very moment
 		}
 		if err != nil {
 			return fmt.Errorf("cannot take connections: %w", err)

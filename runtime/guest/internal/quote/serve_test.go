@@ -23,21 +23,30 @@ import (
 // serving runs the service on a socket of the test, and returns its path and how it ended.
 func serving(t *testing.T, change func(*service)) (string, chan error) {
 	t.Helper()
+	name, start := prepared(t, change)
+	return name, start()
+}
+
+// prepared has the socket, and takes no connection before it is started.
+func prepared(t *testing.T, change func(*service)) (string, func() chan error) {
+	t.Helper()
 	issuer, _ := fake(t)
-	s := &service{issuer: issuer, log: logging.New(&bytes.Buffer{}, false), most: 4, idle: time.Minute, timeout: 5 * time.Second}
+	s := &service{issuer: issuer, log: logging.New(&bytes.Buffer{}, false), most: 4, idle: time.Hour, timeout: time.Minute}
 	if change != nil {
 		change(s)
 	}
 	name := filepath.Join(t.TempDir(), "socket")
-	listener, err := net.Listen("unix", name)
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() { ended <- s.run(ctx, listener) }()
-	t.Cleanup(cancel)
-	return name, ended
+	return name, func() chan error {
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { ended <- s.run(ctx, listener) }()
+		t.Cleanup(cancel)
+		return ended
+	}
 }
 
 func connect(t *testing.T, name string) (net.Conn, *bufio.Reader) {
@@ -47,7 +56,7 @@ func connect(t *testing.T, name string) (net.Conn, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { connection.Close() })
-	_ = connection.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = connection.SetDeadline(time.Now().Add(time.Minute))
 	return connection, bufio.NewReader(connection)
 }
 
@@ -154,7 +163,7 @@ func TestTooManyConnections(t *testing.T) {
 		t.Errorf("%s %v", line, err)
 	}
 	first.Close()
-	for range 100 { // the place gets free soon
+	for range 3000 { // the place gets free soon
 		connection, again := connect(t, name)
 		if _, err := connection.Write([]byte("{}\n")); err == nil {
 			if line, _ := again.ReadString('\n'); strings.Contains(line, "op must be") {
@@ -167,13 +176,14 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 func TestItEndsWhenNobodyIsConnected(t *testing.T) {
-	name, ended := serving(t, func(s *service) { s.idle = 150 * time.Millisecond })
-	connection, answers := connect(t, name)
+	name, start := prepared(t, func(s *service) { s.idle = 500 * time.Millisecond })
+	connection, answers := connect(t, name) // before the idle time begins
+	ended := start()
 	ask(t, connection, answers, `{}`)
 	select {
 	case <-ended:
 		t.Fatal("it ends with a client connected")
-	case <-time.After(400 * time.Millisecond):
+	case <-time.After(800 * time.Millisecond):
 	}
 	connection.Close()
 	select {
@@ -181,8 +191,45 @@ func TestItEndsWhenNobodyIsConnected(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it goes on")
+	}
+}
+
+// TestAClientOfTheLastMomentIsNotDropped has a client for whom the service has no time left: it stays in the queue of
+// the socket, which the service manager holds on to.
+func TestAClientOfTheLastMomentIsNotDropped(t *testing.T) {
+	held, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "socket"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	connection, answers := connect(t, held.Addr().String())
+	for _, idle := range []time.Duration{-1, time.Hour} { // the first start ends at once, the second one answers
+		file, err := held.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken, err := net.FileListener(file)
+		file.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		issuer, _ := fake(t)
+		s := &service{issuer: issuer, log: logging.New(&bytes.Buffer{}, false), most: 4, idle: idle, timeout: time.Minute}
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { ended <- s.run(ctx, taken.(bounded)) }()
+		if idle > 0 {
+			if line := ask(t, connection, answers, `{}`); !strings.Contains(line, "op must be") {
+				t.Error(line)
+			}
+			cancel()
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		cancel()
 	}
 }
 

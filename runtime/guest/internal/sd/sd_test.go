@@ -24,7 +24,7 @@ func TestNotify(t *testing.T) {
 			t.Fatal(err)
 		}
 		buffer := make([]byte, 100)
-		_ = socket.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = socket.SetDeadline(time.Now().Add(time.Minute))
 		count, err := socket.Read(buffer)
 		if err != nil || string(buffer[:count]) != "READY=1\nSTATUS=here\n" {
 			t.Errorf("%q %v", buffer[:count], err)
@@ -73,7 +73,7 @@ func TestListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = connection.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = connection.SetDeadline(time.Now().Add(time.Minute))
 	buffer := make([]byte, 10)
 	if count, err := connection.Read(buffer); err != nil || string(buffer[:count]) != "hello" {
 		t.Errorf("%q %v", buffer[:count], err)

@@ -1,8 +1,10 @@
 package secrets
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,36 +127,39 @@ func TestALinkInThePlaceIsReplacedAndNotFollowed(t *testing.T) {
 // there is always one of the two contents, from end to end.
 func TestAKilledWriterLeavesNoPartialFile(t *testing.T) {
 	if name := os.Getenv("TDX_GUEST_TEST_WRITER"); name != "" {
-		for {
-			for _, content := range writerContents {
-				if err := put(mine(name, 0o400), content); err != nil {
-					panic(err)
-				}
+		for turn := 0; ; turn++ {
+			if err := put(mine(name, 0o400), writerContents[turn%2]); err != nil {
+				panic(err)
+			}
+			if turn == 0 {
+				fmt.Println("writing")
 			}
 		}
 	}
 	name := filepath.Join(volatile(t), "secret")
-	seen := 0
 	for round := range 30 {
 		writer := exec.Command(os.Args[0], "-test.run=^TestAKilledWriterLeavesNoPartialFile$")
 		writer.Env = append(os.Environ(), "TDX_GUEST_TEST_WRITER="+name)
+		said, err := writer.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := writer.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(20*time.Millisecond + time.Duration(round)*1117*time.Microsecond)
+		if line, err := bufio.NewReader(said).ReadString('\n'); err != nil {
+			t.Fatalf("the writer says %q: %v", line, err)
+		}
+		time.Sleep(time.Duration(round) * 617 * time.Microsecond)
 		_ = writer.Process.Kill()
 		_ = writer.Wait()
 		data, err := os.ReadFile(name)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		if err != nil {
+			t.Fatal(err)
 		}
-		seen++
 		if !bytes.Equal(data, []byte(writerContents[0])) && !bytes.Equal(data, []byte(writerContents[1])) {
 			t.Fatalf("round %d: %d bytes that are neither of the two contents", round, len(data))
 		}
-	}
-	if seen < 10 {
-		t.Errorf("only %d rounds wrote anything", seen)
 	}
 }
 

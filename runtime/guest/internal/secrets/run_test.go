@@ -50,12 +50,14 @@ func TestSources(t *testing.T) {
 func TestASourceMayComeLater(t *testing.T) {
 	folder := volatile(t)
 	source := filepath.Join(folder, "source")
+	log := &lines{}
 	go func() {
-		time.Sleep(100 * time.Millisecond)
+		for !strings.Contains(log.String(), "waiting for") { // so that it has looked once
+			time.Sleep(5 * time.Millisecond)
+		}
 		_ = os.WriteFile(source+".new", []byte(goodSource), 0o600)
 		_ = os.Rename(source+".new", source)
 	}()
-	log := &lines{}
 	if err := takeFile(t.Context(), &config.Secrets{Source: source, MaxBodyBytes: 2048}, sampleStore(t, folder), logging.New(log, false)); err != nil {
 		t.Error(err)
 	}
