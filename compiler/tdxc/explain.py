@@ -88,7 +88,7 @@ def _kernel(image: ResolvedImage, topic: str) -> Iterator[str]:
 
 def _decisions(image: ResolvedImage, topic: str) -> Iterator[str]:
     for kept in image.debloat.keep:
-        if topic in {kept.name, kept.name.rpartition("/")[2], _bare(kept)}:
+        if topic in {kept.name, kept.name.rpartition("/")[2]} or fnmatch.fnmatchcase(topic, _bare(kept)):
             yield _decision("kept", kept)
     for removed in image.debloat.remove:
         if removed.name != _EVERYTHING_ELSE and _covers(removed, topic):

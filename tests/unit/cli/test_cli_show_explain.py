@@ -140,6 +140,15 @@ def test_explain_answers_with_the_line_or_the_rule(folder: Path, topic: str, ans
     assert any(re.fullmatch(answer, line) for line in outcome.out.splitlines()), outcome.out
 
 
+def test_a_pattern_that_keeps_modules_is_why_one_is_kept(folder: Path) -> None:
+    recipe = (folder / "small.py").read_text(encoding="utf-8")
+    (folder / "small.py").write_text(recipe.replace("enabled=True", 'keep_modules=["snd_*"]'))
+    assert re.fullmatch(
+        r"kept +module +snd_\* +the recipe keeps it .*\n", invoke("explain", "snd_hda.ko", "small.py").out
+    )
+    assert re.fullmatch(r"removed +module +btrfs.ko +.*\n", invoke("explain", "btrfs.ko", "small.py").out)
+
+
 def test_every_decision_of_debloat_has_a_reason(folder: Path) -> None:
     lines = invoke("explain", "debloat", "small.py").out.splitlines()
     assert len(lines) > 50
