@@ -16,8 +16,6 @@ from tdx.build import Build
 
 Phase = Literal["prepare", "build", "postinst", "finalize", "postoutput"]
 
-_SHEBANG = re.compile(r"#! *(?:/usr/bin/env +)?(?:/usr)?(?:/bin/)?(?:ba|da)?sh(?: .*)?")
-
 
 class StepDeclarations(Declarations):
     """``image.run``, ``image.on_boot``, ``image.build`` and their like."""
@@ -36,7 +34,7 @@ class StepDeclarations(Declarations):
         text = source.text(self._place("src"))
         first, _, rest = text.partition("\n")
         if first.startswith("#!"):
-            if not _SHEBANG.fullmatch(first.rstrip()):
+            if not v.SHELL_SHEBANG.fullmatch(first.rstrip()):
                 fix = "put the program into the image with file(), and run() it"
                 raise self._fault(Code.E_UNSUPPORTED, f"'{source.name}' is not a shell script but {first!r}", fix)
             text = rest

@@ -93,11 +93,19 @@ def _command(value: str) -> Problem | None:
     return _line(value)
 
 
+SHELL_SHEBANG = re.compile(r"#! *(?:/usr/bin/env +)?(?:/usr)?(?:/bin/)?(?:ba|da)?sh(?: .*)?")
+"""A first line that names a shell."""
+
+
 def _script(value: str) -> Problem | None:
     if not value.strip():
         return Problem(Code.E_VALUE, "is empty")
     if "\0" in value:
         return Problem(Code.E_VALUE, "holds a NUL character")
+    first = value.lstrip().partition("\n")[0].rstrip()
+    if first.startswith("#!") and not SHELL_SHEBANG.fullmatch(first):
+        fix = "write shell text that runs a file with the program"
+        return Problem(Code.E_VALUE, f"is run by the shell, and begins with {first!r}", fix)
     return None
 
 

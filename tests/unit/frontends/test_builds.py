@@ -286,6 +286,16 @@ def test_addresses_that_can_be(folder: Path, url: str) -> None:
     assert frozen(folder, lambda: _go(src=git(url, rev=COMMIT))).source.git == url
 
 
+@pytest.mark.parametrize("first", ["#!/usr/bin/env python3", "\n#!/usr/bin/perl -w"])
+def test_a_script_that_is_not_for_the_shell_is_refused(folder: Path, first: str) -> None:
+    def script(text: str) -> Build:
+        return Build.script(name="s", build_script=text, artifacts={"x": "/x"})
+
+    code, message, _ = fault(folder, lambda: script(f"{first}\nprint(1)\n"))
+    assert (code, "is run by the shell, and begins with '#!/usr/bin/" in message) == (Code.E_VALUE, True)
+    assert frozen(folder, lambda: script("#!/bin/bash -e\ntrue\n")).build_script == "#!/bin/bash -e\ntrue\n"
+
+
 def test_a_build_that_leaves_nothing_is_refused(folder: Path) -> None:
     assert "has no artifacts" in fault(folder, lambda: Build.c(name="x", src="src"))[1]
 
