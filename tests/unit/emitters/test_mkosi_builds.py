@@ -73,6 +73,32 @@ def test_modes_of_artifacts_hold_for_files_and_for_all_of_a_folder(tmp_path: Pat
     assert [path.stat().st_mode & 0o7777 for path in sorted((dest / "usr/lib/tool/sub").iterdir())] == [0o400, 0o400]
 
 
+@pytest.mark.parametrize(
+    ("script", "inner", "words"),
+    [
+        ("mkdir -p data/app", "/opt/d/app", "cannot overwrite directory"),
+        ("mkdir data; ln -s /tmp data/link", "/opt/d/link/file", "/opt/d/link/file is behind a link"),
+        (
+            "mkdir data; ln -s ../../../../../../.. data/link",
+            "/opt/d/link/a/file",
+            "/opt/d/link/a/file is behind a link",
+        ),
+    ],
+)
+def test_an_artifact_that_cannot_be_at_its_place_fails(tmp_path: Path, script: str, inner: str, words: str) -> None:
+    artifacts = (artifact("data", "/opt/d"), artifact("input", inner))
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(greeting(compile=script, artifacts=artifacts)), "tool", tmp_path)
+    assert words in caught.value.stderr
+
+
+def test_an_artifact_behind_a_link_within_the_artifacts_is_installed(tmp_path: Path) -> None:
+    artifacts = (artifact("data", "/opt/d"), artifact("input", "/opt/d/lib64/input"))
+    made = greeting(compile="mkdir -p data/lib; ln -s lib data/lib64; cp run data/lib/", artifacts=artifacts)
+    dest = run_scripts(emitted(made), "tool", tmp_path)
+    assert sorted(path.name for path in (dest / "opt/d/lib").iterdir()) == ["input", "run"]
+
+
 def test_build_that_leaves_early_still_installs(tmp_path: Path) -> None:
     early = greeting(compile="printf x > greeting; mkdir data; exit 0; echo never")
     assert (run_scripts(emitted(early), "tool", tmp_path) / "usr/share/a b/greeting").read_text() == "x"
@@ -246,7 +272,7 @@ def test_a_tarball_is_unpacked_once_its_digest_is_right(tmp_path: Path, top: str
     inner.mkdir(parents=True)
     (inner / "input").write_text("from a tarball\n")
     (inner / "../.hidden").touch()
-    archive = tmp_path / "x.tar.gz"
+    archive = tmp_path / "x[1-2]{a,b}.tar.gz"
     subprocess.run(["tar", "-czf", str(archive), "-C", str(tmp_path / "in"), "."], check=True)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     for number, (sha256, fits) in enumerate(((digest, True), ("0" * 64, False))):

@@ -6,7 +6,7 @@ download() {
         return
     fi
     need_network "$1"
-    curl --fail --silent --show-error --location --retry 3 --output "$3" "$1"
+    curl --globoff --fail --silent --show-error --location --retry 3 --output "$3" "$1"
     if ! has_sha256 "$3" "$2"; then
         local found
         found=$(sha256sum "$3")
