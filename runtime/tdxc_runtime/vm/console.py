@@ -107,10 +107,10 @@ class Console:
     def _add(self, texts: list[str], partial: str) -> None:
         seconds = time.monotonic() - self._started
         lines = [ConsoleLine(seconds=seconds, text=_CONTROL.sub("", text)) for text in texts]
+        for line in lines:  # first, so that whoever has waited for a line finds that it has been passed on
+            if self._on_line:
+                self._on_line(line)
         with self._changed:
             self._lines += lines
             self._partial = _CONTROL.sub("", partial)
             self._changed.notify_all()
-        for line in lines:
-            if self._on_line:
-                self._on_line(line)
