@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import signal
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Machines that run these tests are shared and slow at times: how long one example takes says nothing. In continuous
+# Machines that run these tests are shared and slow at times: how long examples take says nothing. In continuous
 # integration the examples are the same each time, so that a red run is the change's fault; elsewhere they are new ones.
-settings.register_profile("tdxvm", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.register_profile(
+    "tdxvm",
+    deadline=None,
+    print_blob=True,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("tdxvm")
 
 # A shell starts its background commands deaf to Ctrl-C, and so would be the programs that we send it to.
