@@ -26,7 +26,7 @@ from tdxc_runtime.process import (
 )
 
 
-def _ended(pid: int, within_s: float = 10.0) -> bool:
+def _ended(pid: int, within_s: float = 60.0) -> bool:
     deadline = time.monotonic() + within_s
     while True:
         try:
@@ -88,17 +88,23 @@ def test_a_command_that_says_125_itself_is_not_mistaken_for_one_that_did_not_sta
 
 
 def test_timeout_kills_even_descendants_that_left_the_session(tmp_path: Path) -> None:
-    script = f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 300' & sleep 300"
-    started = time.monotonic()
-    with pytest.raises(DiagnosticError) as raised:
-        run(["sh", "-c", script], timeout_s=0.5)
-    assert time.monotonic() - started < 10
-    assert "longer than 0.5 s" in raised.value.diagnostics[0].message
+    script = (
+        f"setsid sh -c 'echo $$ >{tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 300' & sleep 300"
+    )
+    for timeout_s in (0.5, 4, 30):  # until the machine is fast enough for the descendant to have come that far
+        started = time.monotonic()
+        with pytest.raises(DiagnosticError) as raised:
+            run(["sh", "-c", script], timeout_s=timeout_s)
+        assert time.monotonic() - started < timeout_s + 100
+        assert f"longer than {timeout_s} s" in raised.value.diagnostics[0].message
+        if (tmp_path / "pid").exists():
+            break
     assert _ended(int((tmp_path / "pid").read_text("ascii")), within_s=0)
 
 
 def test_descendants_that_outlive_their_command_are_killed_at_its_end(tmp_path: Path) -> None:
-    script = f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 300' >/dev/null 2>&1 </dev/null & sleep 0.3"
+    script = f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 300' >/dev/null 2>&1 </dev/null & "
+    script += f"until [ -s {tmp_path}/pid ]; do sleep 0.02; done"
     run(["sh", "-c", script])
     assert _ended(int((tmp_path / "pid").read_text("ascii")), within_s=0)
 
@@ -131,14 +137,14 @@ def test_nothing_survives_when_we_are_killed(number: signal.Signals, tmp_path: P
     )
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     pid_file = tmp_path / "pid"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (pid_file.exists() and pid_file.read_text("ascii").strip()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     child.send_signal(number)
-    child.wait(20)
+    child.wait(60)
     assert _ended(int(pid_file.read_text("ascii")))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while scratch.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -176,7 +182,7 @@ def test_stop_signals_do_nothing_in_another_thread() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert not failures
 

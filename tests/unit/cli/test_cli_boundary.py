@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,12 +32,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_signal_ends_a_compile_at_once_and_leaves_nothing(folder: Path, number: int, status: int) -> None:
     (folder / "slow.py").write_text(SLOW)
     process = subprocess.Popen([*PROGRAM, "compile", "slow.py", "-o", "out"], cwd=folder, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (folder / "started").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(number)
-    _out, err = process.communicate(timeout=30)
+    _out, err = process.communicate(timeout=60)
     assert process.returncode == status
     assert b"Traceback" not in err
     assert {path.name for path in folder.iterdir()} == {"slow.py", "started", "small.py", "bad.py"}
@@ -54,7 +55,8 @@ def test_a_signal_while_writing_leaves_the_old_tree_or_the_new_one(folder: Path,
     time.sleep(step * 0.01)
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=60)
-    assert running.returncode in {0, 143}
+    # -15: the work was done, and the signal came while the interpreter shut down
+    assert running.returncode in {0, 143, -signal.SIGTERM}
     assert {path.name for path in folder.iterdir()} == {"one.py", "two.py", "out", "small.py", "bad.py"}
     words = {path.read_text().split()[1] for path in (folder / "out/mkosi.extra/usr/share/x").iterdir()}
     assert words in ({"one"}, {"two"})
@@ -113,7 +115,10 @@ def test_colour_is_for_a_terminal_and_can_be_switched_off(folder: Path, colours:
     variables = {**os.environ, "TERM": "xterm-256color", **({"NO_COLOR": colours} if colours else {})}
     subprocess.run([*PROGRAM, "compile", "bad.py", "-o", "out"], cwd=folder, stderr=terminal, env=variables)
     os.close(terminal)
-    printed = os.read(controller, 1 << 16)
+    printed = b""
+    with contextlib.suppress(OSError):  # how a terminal without programs ends
+        while data := os.read(controller, 1 << 16):
+            printed += data
     os.close(controller)
     assert b"error[E_KEY]" in printed
     assert (b"\x1b[" in printed) == coloured

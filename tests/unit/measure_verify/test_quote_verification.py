@@ -27,7 +27,14 @@ def failed(result: QuoteVerification) -> dict[str, str]:
     return {item.name: item.detail for item in result.checks if not item.ok}
 
 
-SIGNATURES = ["TD is not debuggable", "quote signature", "attestation key", "QE report signature", "certificate chain"]
+SIGNATURES = [
+    "TD is not debuggable",
+    "quote signature",
+    "attestation key",
+    "quoting enclave",
+    "QE report signature",
+    "certificate chain",
+]
 JUDGED = ["root CRL", "PCK CRL", "TCB info signature", "QE identity signature"]
 LEVELS = ["platform TCB", "TDX module TCB", "quoting enclave TCB"]
 
@@ -91,6 +98,30 @@ def test_a_report_that_vouches_for_another_key() -> None:
         "attestation key",
         "QE report signature",
     }
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [(128, 0, "it is not Intel's"), (256, 1, "it is not Intel's"), (257, 1, "product 258"), (48, 0x13, "debug mode")],
+)
+def test_an_enclave_of_somebody_elses(monkeypatch: pytest.MonkeyPatch, place: int, value: int, words: str) -> None:
+    """Intel's hardware signs its report as well, and it may vouch for any key."""
+    report = pki.enclave_report
+
+    def other(report_data: bytes, *, svn: int) -> bytes:
+        made = bytearray(report(report_data, svn=svn))
+        made[place] = value
+        return bytes(made)
+
+    monkeypatch.setattr(pki, "enclave_report", other)
+    found = failed(check(pki.quote()))
+    assert list(found) == ["quoting enclave"]
+    assert words in found["quoting enclave"]
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_domain_under_debug(bit: int) -> None:
+    assert list(failed(check(pki.quote(pki.body(td_attributes=1 << bit))))) == ["TD is not debuggable"]
 
 
 def test_certification_data_of_another_type_is_no_chain() -> None:

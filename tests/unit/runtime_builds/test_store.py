@@ -215,21 +215,29 @@ def test_a_builder_that_is_killed_leaves_no_lock(store: BuildStore) -> None:
         assert one.stdout is not None
         assert one.stdout.readline() == b"held\n"
         one.send_signal(signal.SIGKILL)
-        one.wait(10)
+        one.wait(60)
     waited: list[bool] = []
     with store.locked("0" * 64, lambda: waited.append(True)):
         assert waited == []
 
 
 def test_who_has_to_wait_is_told_once(store: BuildStore) -> None:
-    script = DIE_WHILE_HOLDING.replace("time.sleep(60)", "time.sleep(0.7)")
-    with subprocess.Popen([sys.executable, "-c", script, str(store.folder)], stdout=subprocess.PIPE) as one:
+    script = DIE_WHILE_HOLDING.replace("time.sleep(60)", "sys.stdin.read()")
+    command = [sys.executable, "-c", script, str(store.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stdin is not None
         assert one.stdout is not None
         assert one.stdout.readline() == b"held\n"
         told: list[bool] = []
-        with store.locked("0" * 64, lambda: told.append(True)):
+
+        def let_go() -> None:
+            assert one.stdin is not None
+            told.append(True)
+            one.stdin.close()
+
+        with store.locked("0" * 64, let_go):
             assert told == [True]
-        assert one.wait(10) == 0
+        assert one.wait(60) == 0
 
 
 DIE_WHILE_ADDING = """
@@ -254,7 +262,7 @@ def test_a_builder_that_is_killed_while_it_stores_leaves_nothing(tmp_path: Path,
     assert process.wait(60) == -signal.SIGKILL
     store, key = BuildStore(tmp_path / "builds"), cache_key({"source": "a"})
     assert store.find(key) is None
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while files(store.folder) and time.monotonic() < deadline:
         time.sleep(0.05)  # the guard removes the half-made entry
     assert files(store.folder) == set()
