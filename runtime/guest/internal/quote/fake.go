@@ -89,6 +89,9 @@ func (f *fakeIssuer) Issue(_ context.Context, data [ReportDataBytes]byte) (Issue
 	key := append(f.attestation.X.FillBytes(make([]byte, 32)), f.attestation.Y.FillBytes(make([]byte, 32))...)
 	vouching := sha256.Sum256(key) // no authentication data
 	qeReport := make([]byte, qeReportBytes)
+	signer, _ := hex.DecodeString(intelQESigner) // of Intel's, as the rest of the way is to be gone with it
+	copy(qeReport[128:], signer)
+	qeReport[256] = intelQEProduct
 	copy(qeReport[qeReportDataAt:], vouching[:])
 	qeSignature, err := fakeSign(f.pck, qeReport)
 	if err != nil {

@@ -136,9 +136,46 @@ func TestExpectationsAndDebug(t *testing.T) {
 			t.Errorf("%s: %+v", name, verdict.Faults)
 		}
 	}
-	quote[headerBytes+120] |= 1
-	if verdict := validate(quote, nil, time.Now(), issuer.root); failed(verdict) != "signature not_debug" {
-		t.Errorf("%+v", verdict.Faults)
+	for bit := range 8 { // all of the first byte is "TD under debug"
+		_, quote := fake(t)
+		quote[headerBytes+120] |= 1 << bit
+		if verdict := validate(quote, nil, time.Now(), issuer.root); !strings.HasSuffix(failed(verdict), "signature not_debug") {
+			t.Errorf("bit %d: %+v", bit, verdict.Faults)
+		}
+	}
+}
+
+// TestQuotingEnclavesOfOthers is what the owner of a machine with SGX can have: a report of an enclave of theirs, which Intel's
+// own provisioning enclave signs.
+func TestQuotingEnclavesOfOthers(t *testing.T) {
+	issuer, quote := fake(t)
+	const reportAt = headerBytes + body10Bytes + 4 + signatureBytes + publicKeyBytes + certificationHead
+	for name, c := range map[string]struct {
+		at    int
+		value byte
+		want  string
+	}{
+		"as it is":        {0, quote[reportAt], ""},
+		"another signer":  {128, 0, "is not Intel's"},
+		"another product": {256, 1, "is not Intel's"},
+		"other product":   {257, 1, "is not Intel's"},
+		"debug":           {48, 0x17, "in debug mode"},
+	} {
+		altered := slices.Clone(quote)
+		report := altered[reportAt : reportAt+qeReportBytes]
+		report[c.at] = c.value
+		signature, err := fakeSign(issuer.pck, report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(altered[reportAt+qeReportBytes:], signature)
+		verdict := validate(altered, nil, time.Now(), issuer.root)
+		if c.want == "" && !verdict.Valid {
+			t.Errorf("%s: %+v", name, verdict.Faults)
+		}
+		if c.want != "" && (failed(verdict) != "qe_signer" || !strings.Contains(verdict.Faults[0].Message, c.want)) {
+			t.Errorf("%s: %+v", name, verdict.Faults)
+		}
 	}
 }
 

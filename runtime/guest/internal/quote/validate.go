@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -21,11 +22,20 @@ import (
 // (certificates.trustedservices.intel.com/Intel_SGX_Provisioning_Certification_RootCA.cer).
 const intelRootSPKI = "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e"
 
+// intelQESigner is the MRSIGNER of Intel's quoting enclave for trust domains, and intelQEProduct its ISVPRODID ("TD_QE" at
+// api.trustedservices.intel.com/tdx/certification/v4/qe/identity). Whoever owns a machine with SGX can run an enclave of their own
+// for which it makes such a report, and which signs quotes of any content; so the signer counts as much as the chain.
+const (
+	intelQESigner  = "dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5"
+	intelQEProduct = 2
+)
+
 // Checks, as answers name them.
 const (
 	checkStructure = "structure"
 	checkChain     = "pck_chain"
 	checkQEReport  = "qe_report"
+	checkQESigner  = "qe_signer"
 	checkBinding   = "attestation_key"
 	checkSignature = "signature"
 	checkDebug     = "not_debug"
@@ -36,7 +46,7 @@ const (
 var notChecked = []string{
 	"revocation lists of the PCK certificates",
 	"TCB level of the platform (TCB info)",
-	"identity and TCB level of the quoting enclave (QE identity)",
+	"TCB level of the quoting enclave (QE identity)",
 	"identity of the TDX module (mr_seam, mr_signer_seam), save where it is expected",
 }
 
@@ -77,6 +87,7 @@ func validate(quote []byte, expected map[string]string, at time.Time, root strin
 	if leaf != nil {
 		verdict.note(checkQEReport, verify(leaf, parsed.qeReport, parsed.qeSignature))
 	}
+	verdict.note(checkQESigner, parsed.checkQESigner())
 	verdict.note(checkBinding, parsed.checkBinding())
 	key, err := publicKey(parsed.attestationKey)
 	if err == nil {
@@ -146,10 +157,24 @@ func (p *Parsed) checkBinding() error {
 	return nil
 }
 
-// checkDebug refuses a debug TD, whose memory the host can read (TD ATTRIBUTES, bit 0).
+// checkQESigner refuses a quoting enclave that is not Intel's, or that its host can look into. Places in the report are those of
+// SGX's REPORT (Intel SDM, volume 3D, section 38.15).
+func (p *Parsed) checkQESigner() error {
+	attributes, signer, product := p.qeReport[48:64], p.qeReport[128:160], p.qeReport[256:258]
+	switch {
+	case hex.EncodeToString(signer) != intelQESigner || binary.LittleEndian.Uint16(product) != intelQEProduct:
+		return fmt.Errorf("the quoting enclave is not Intel's: its signer is %x", signer)
+	case attributes[0]&2 != 0:
+		return errors.New("the quoting enclave is in debug mode, so its host can read its key")
+	}
+	return nil
+}
+
+// checkDebug refuses a debug TD, whose memory the host can read. The first byte of TD ATTRIBUTES is for that ("TD under debug"): a
+// domain with any bit of it is not to be trusted ("TDX DCAP Quoting Library API", Appendix A.3.4).
 func (p *Parsed) checkDebug() error {
-	if p.Fields["td_attributes"][0]&1 != 0 {
-		return errors.New("it is of a debug TD, whose memory the host can read")
+	if under := p.Fields["td_attributes"][0]; under != 0 {
+		return fmt.Errorf("it is of a TD under debug (attributes %#02x), which its host can look into", under)
 	}
 	return nil
 }

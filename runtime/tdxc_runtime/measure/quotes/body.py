@@ -62,8 +62,11 @@ class TdBody:
 
     @property
     def is_debug(self) -> bool:
-        """Whether the host may read and change the TD's memory (attribute bit 0): such a TD proves nothing."""
-        return bool(self.td_attributes & 1)
+        """Whether the host may look into the TD: such a TD proves nothing.
+
+        That is any bit of the group "TD under debug", 0 to 7 (Intel TDX DCAP Quoting Library API, A.3.4).
+        """
+        return bool(self.td_attributes & 0xFF)
 
     def to_json(self) -> dict[str, object]:
         """Registers by name, and every further field, in hexadecimal."""

@@ -14,6 +14,9 @@ INTEL_SGX_ROOT_CA_KEY = bytes.fromhex(
     "0ba9c4c0c0c86193a3fe23d6b02cda10a8bbd4e88e48b4458561a36e705525f5"
     "67918e2edc88e40d860bd0cc4ee26aacc988e505a953558c453f6b0904ae7394"
 )
+# Of the quoting enclave for trust domains: "TD_QE" at api.trustedservices.intel.com/tdx/certification/v4/qe/identity.
+INTEL_TD_QE_SIGNER = bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5")
+INTEL_TD_QE_PRODUCT = 2
 ROOT_NAME = "Intel SGX Root CA"
 PCK_LEAF_NAME = "Intel SGX PCK Certificate"
 PCK_CA_NAMES = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")

@@ -21,7 +21,13 @@ from tdxc_runtime.measure.quotes.collateral import Collateral, verify_crl, verif
 from tdxc_runtime.measure.quotes.pck import PckTcb, parse_sgx_extension
 from tdxc_runtime.measure.quotes.quote import CERTIFICATION_PCK_CHAIN, Quote, QuoteSignature
 from tdxc_runtime.measure.quotes.tcb import UP_TO_DATE, TcbStatus, enclave_status, module_status, platform_status, worst
-from tdxc_runtime.measure.quotes.trust import INTEL_SGX_ROOT_CA_KEY, PCK_CA_NAMES, PCK_LEAF_NAME
+from tdxc_runtime.measure.quotes.trust import (
+    INTEL_SGX_ROOT_CA_KEY,
+    INTEL_TD_QE_PRODUCT,
+    INTEL_TD_QE_SIGNER,
+    PCK_CA_NAMES,
+    PCK_LEAF_NAME,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +65,7 @@ def verify_quote(
             checks=(*checks, Check(name="quote signature", ok=False, detail=reason)),
             not_checked=tuple(NotChecked(name=n, reason=reason) for n in ("certificate chain", "TCB status")),
         )
-    checks += [_check_signature(quote, signature), _check_binding(signature)]
+    checks += [_check_signature(quote, signature), _check_binding(signature), _check_enclave(signature)]
     try:
         chain, pck = _read_pck(signature, name)
     except (DiagnosticError, ValueError) as error:
@@ -88,14 +94,15 @@ def _without_collateral(chain: Chain) -> tuple[NotChecked, ...]:
     return (
         NotChecked(name="revocation", reason=f"{reason}: whether '{chain.leaf.subject}' or its issuer is revoked"),
         NotChecked(name="TCB status", reason=f"{reason}: whether firmware, microcode and TDX module are up to date"),
-        NotChecked(name="QE identity", reason=f"{reason}: whether the quoting enclave is Intel's and up to date"),
+        NotChecked(name="QE identity", reason=f"{reason}: whether the quoting enclave is up to date"),
         *_HARDWARE,
     )
 
 
 def _check_debug(quote: Quote) -> Check:
     if quote.body.is_debug:
-        detail = "the TD is in debug mode (attribute bit 0): its host can read and change everything in it"
+        names = ", ".join(quote.body.attribute_names)
+        detail = f"the TD is under debug (attributes: {names}): its host can look into it, and with DEBUG change it"
     else:
         detail = f"the TD is not in debug mode (attributes: {', '.join(quote.body.attribute_names) or 'none'})"
     return Check(name="TD is not debuggable", ok=not quote.body.is_debug, detail=detail)
@@ -112,6 +119,20 @@ def _check_binding(signature: QuoteSignature) -> Check:
     ok = signature.report.report_data == digest + bytes(32)
     detail = f"the quoting enclave's report {'vouches' if ok else 'does not vouch'} for the attestation key"
     return Check(name="attestation key", ok=ok, detail=detail)
+
+
+def _check_enclave(signature: QuoteSignature) -> Check:
+    """Whoever owns a machine with SGX has such reports, of Intel's own hardware, for enclaves of their own too."""
+    report, faults = signature.report, []
+    if report.mr_signer != INTEL_TD_QE_SIGNER or report.isv_prod_id != INTEL_TD_QE_PRODUCT:
+        faults.append(f"it is not Intel's (MRSIGNER {report.mr_signer.hex()}, product {report.isv_prod_id})")
+    if report.attributes[0] & _SGX_DEBUG:
+        faults.append("it is in debug mode: its host can read its key")
+    return _verdict("quoting enclave", faults, "it is signed by Intel, and is the one for trust domains")
+
+
+_SGX_DEBUG = 2
+"""ATTRIBUTES.DEBUG of an enclave (Intel SDM, volume 3D, section 38.7.1)."""
 
 
 def _read_pck(signature: QuoteSignature, name: str) -> tuple[Chain, PckTcb]:
