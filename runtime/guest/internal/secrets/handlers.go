@@ -74,6 +74,9 @@ func (s *server) post(response http.ResponseWriter, request *http.Request) (any,
 		return nil, &refusal{status: http.StatusBadRequest, code: "json", message: "the body " + err.Error()}
 	}
 	result, err := s.store.accept(entries, s.conf.TokenSHA256 != "")
+	if errors.Is(err, errSpent) {
+		return nil, refuseSpent()
+	}
 	if err != nil {
 		if errors.Is(err, errBroken) {
 			s.complete(err)
@@ -105,10 +108,14 @@ func (s *server) authorise(request *http.Request) *refusal {
 			header: http.Header{"WWW-Authenticate": {"Bearer"}}}
 	}
 	if s.store.tokenSpent() {
-		return &refusal{status: http.StatusUnauthorized, code: "token", message: "the one-time token has been used",
-			header: http.Header{"WWW-Authenticate": {"Bearer"}}}
+		return refuseSpent()
 	}
 	return nil
+}
+
+func refuseSpent() *refusal {
+	return &refusal{status: http.StatusUnauthorized, code: "token", message: errSpent.Error(),
+		header: http.Header{"WWW-Authenticate": {"Bearer"}}}
 }
 
 func (s *server) readBody(response http.ResponseWriter, request *http.Request) ([]byte, *refusal) {

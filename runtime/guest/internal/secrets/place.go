@@ -82,10 +82,31 @@ func (s *staged) discard() {
 	_ = s.folder.Close()
 }
 
+// temporaryPrefix begins the names of files that are not in their place yet.
+const temporaryPrefix = ".tdx-guest-"
+
 func temporaryName() string {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
-	return ".tdx-guest-" + hex.EncodeToString(random[:])
+	return temporaryPrefix + hex.EncodeToString(random[:])
+}
+
+// discardLeftovers removes what an earlier run of this boot wrote and was killed before it could commit or discard: secrets that
+// have not been accepted, in files that their owners could read.
+func discardLeftovers(folder *os.File) error {
+	names, err := folder.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("cannot list the folder %s: %w", folder.Name(), err)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, temporaryPrefix) {
+			continue
+		}
+		if err := unix.Unlinkat(int(folder.Fd()), name, 0); err != nil {
+			return fmt.Errorf("cannot remove %s: %w", path.Join(folder.Name(), name), err)
+		}
+	}
+	return nil
 }
 
 // openFolder opens a folder in memory that nobody but root can exchange, and makes it, and those above it, where

@@ -17,6 +17,9 @@ import (
 // maxStateBytes bounds what is read back: all secrets at their longest, in base64.
 const maxStateBytes = 64 << 20
 
+// errSpent says that the one-time token has been used, by another post at the same time perhaps.
+var errSpent = errors.New("the one-time token has been used")
+
 // errBroken says that the files of services and the state no longer agree.
 var errBroken = errors.New("the files of the services could not be put in place")
 
@@ -94,7 +97,11 @@ func (s *store) resolvePlaces() error {
 		if err != nil {
 			return err
 		}
+		err = discardLeftovers(folder)
 		folder.Close()
+		if err != nil {
+			return err
+		}
 	}
 	return os.Chmod(s.directory, 0o700)
 }
@@ -123,10 +130,13 @@ func (s *store) readState() error {
 }
 
 // accept takes all entries of a post, or none. With oneTime, the post spends the token, and so must leave no
-// required secret missing.
+// required secret missing; where it is spent already, accept returns [errSpent].
 func (s *store) accept(entries []entry, oneTime bool) (outcome, error) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
+	if oneTime && s.state.TokenSpent {
+		return outcome{}, errSpent
+	}
 	next := state{Version: 1, TokenSpent: s.state.TokenSpent || oneTime, Secrets: slices.Clone(s.state.Secrets)}
 	var result outcome
 	for position, sent := range entries {

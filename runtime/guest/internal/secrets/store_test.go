@@ -205,6 +205,36 @@ func TestATokenAllowsOnePost(t *testing.T) {
 	if !sampleStore(t, folder).tokenSpent() {
 		t.Error("a restart forgets that the token is spent")
 	}
+	// Another post with the token, which was looked at before the first was accepted.
+	if _, err := s.accept([]entry{{name: "port", raw: json.RawMessage("1")}}, true); !errors.Is(err, errSpent) || s.received("port") {
+		t.Errorf("a second post with the token: %v", err)
+	}
+}
+
+func TestWhatAKilledRunLeftIsRemoved(t *testing.T) {
+	folder := volatile(t)
+	sampleStore(t, folder)
+	var left []string
+	for _, name := range []string{"out/api-token", "out/seed", "state/state.json", "state/env/global.env"} {
+		file, err := stage(mine(filepath.Join(folder, name), 0o400), []byte("tok_12345")) // and killed
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, filepath.Join(filepath.Dir(file.place.path), file.temporary))
+	}
+	other := filepath.Join(folder, "out", ".tdx-guest")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sampleStore(t, folder)
+	for _, name := range left {
+		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAFullFileSystemChangesNothing(t *testing.T) {

@@ -153,8 +153,8 @@ func (r *rule) checked(value Value) (Value, []Fault) {
 		faults = append(faults, r.fault("enum", "is none of the values that the recipe lists"))
 	}
 	for index := range r.Targets {
-		if r.Targets[index].Type == config.TargetEnv && !fitsVariable(value) {
-			faults = append(faults, r.fault("environment", "holds a control character or a code point that is no character, which a variable cannot"))
+		if why := unfit(&r.Targets[index], value); why != "" {
+			faults = append(faults, r.fault("environment", why))
 			break
 		}
 	}
@@ -194,6 +194,23 @@ func isPEM(text string) bool {
 		}
 		rest = after
 	}
+}
+
+// longestVariable is how many bytes NAME=VALUE and the NUL byte behind it may have: Linux starts no program with more
+// (MAX_ARG_STRLEN of linux/binfmts.h: 32 pages). Whatever was taken stays, so a service that cannot start would never start.
+const longestVariable = 32 * 4096
+
+// unfit says why a value cannot become what the target is, or "".
+func unfit(target *config.SecretTarget, value Value) string {
+	switch {
+	case target.Type != config.TargetEnv:
+		return ""
+	case !fitsVariable(value):
+		return "holds a control character or a code point that is no character, which a variable cannot"
+	case len(target.Variable)+len("=")+len(value)+1 > longestVariable:
+		return fmt.Sprintf("has %d bytes, and a variable of this name at most %d", len(value), longestVariable-len(target.Variable)-2)
+	}
+	return ""
 }
 
 // fitsVariable says whether a variable of the environment can hold the value: systemd takes UTF-8 without

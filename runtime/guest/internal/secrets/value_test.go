@@ -3,6 +3,7 @@ package secrets
 import (
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"unicode"
@@ -24,6 +25,27 @@ func ruleFor(t testing.TB, schema config.SecretSchema, targets ...config.SecretT
 }
 
 const testPEM = "-----BEGIN THING-----\nAAAA\n-----END THING-----\n"
+
+// TestLongVariables holds the limit against the kernel: it starts a program with the longest, and with no longer one.
+func TestLongVariables(t *testing.T) {
+	variable := config.SecretTarget{Type: config.TargetEnv, Variable: "IT", Scope: config.ScopeGlobal}
+	file := config.SecretTarget{Type: config.TargetFile}
+	for length, takes := range map[int]bool{longestVariable - 4: true, longestVariable - 3: false} {
+		text := strings.Repeat("é", length/2) + strings.Repeat("a", length%2)
+		raw := json.RawMessage(quoted(text))
+		if _, faults := ruleFor(t, config.SecretSchema{Kind: "string", MaxLength: 1 << 20}, variable).fromJSON(raw); (len(faults) == 0) != takes || !takes && faults[0].Rule != "environment" {
+			t.Errorf("%d bytes: %v", length, faults)
+		}
+		if _, faults := ruleFor(t, config.SecretSchema{Kind: "string", MaxLength: 1 << 20}, file).fromJSON(raw); len(faults) != 0 {
+			t.Errorf("%d bytes in a file: %v", length, faults)
+		}
+		command := exec.Command("/bin/true")
+		command.Env = []string{"IT=" + text}
+		if err := command.Run(); (err == nil) != takes {
+			t.Errorf("the kernel and %d bytes: %v", length, err)
+		}
+	}
+}
 
 func TestValues(t *testing.T) {
 	variable := config.SecretTarget{Type: config.TargetEnv, Variable: "IT", Scope: config.ScopeGlobal}
