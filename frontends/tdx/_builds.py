@@ -33,13 +33,19 @@ def _output_path(value: str) -> Problem | None:
     return next(kind_of(v.GuestFile).problems(plain), None)
 
 
+_NAME_ENDS = (".conf", ".tar", ".vmlinuz")
+"""mkosi would take a folder with the first for a file, and has files of other builds and images with the others."""
+
 BuildName = Annotated[
     str,
     Constraint(
         check=lambda value: (
             None
-            if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) and not value.endswith(".conf")
-            else Problem(Code.E_VALUE, f"{value!r} is not a name (letters, digits and '._-', not ending in '.conf')")
+            if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) and not value.endswith(_NAME_ENDS)
+            else Problem(
+                Code.E_VALUE,
+                f"{value!r} is not a name (letters, digits and '._-', not ending in '.conf', '.tar' or '.vmlinuz')",
+            )
         ),
         noun="a name (letters, digits and '._-')",
         pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

@@ -73,11 +73,16 @@ def _overlaid(image: ResolvedImage) -> bool:
 
 
 def build_trees(compiled: CompiledImage) -> FileTree:
-    """The folders of all builds of an image and its profiles; raises E_EMIT when a profile changes one."""
+    """The folders of all builds of an image and its profiles.
+
+    Raises E_EMIT when a profile changes one, E_CONFLICT for one whose files the image's own name would replace.
+    """
     known: dict[str, ResolvedBuild] = {}
     tree = FileTree()
     for image in (compiled.image, *compiled.variants):
         for build in image.builds:
+            if image.name in {subimage(build.name), f"{subimage(build.name)}.tar"}:
+                raise _same_files(image, build)
             before = known.setdefault(build.name, build)
             if before is build:
                 tree = tree.merge(FileTree(dict(_files(image, build))).under(f"{IMAGES}/{subimage(build.name)}"))
@@ -222,6 +227,16 @@ def _depth(placed: tuple[Artifact, str]) -> int:
 
 def _destination(image: ResolvedImage, artifact: Artifact) -> str:
     return image_path(artifact.dest, artifact.span, image.base)
+
+
+def _same_files(image: ResolvedImage, build: ResolvedBuild) -> DiagnosticError:
+    return DiagnosticError.of(
+        Code.E_CONFLICT,
+        f"the image is called '{image.name}', as are the files that mkosi makes of the build '{build.name}'",
+        image.span,
+        notes=(Note(message="the build is declared here", span=build.span),),
+        fix="give one of them another name",
+    )
 
 
 def _changed(build: ResolvedBuild, before: ResolvedBuild, profiles: tuple[str, ...]) -> DiagnosticError:

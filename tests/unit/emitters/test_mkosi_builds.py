@@ -425,6 +425,14 @@ def test_a_profile_adds_to_the_builds_of_the_image() -> None:
     assert "build-tool" not in profile
 
 
+@pytest.mark.parametrize("name", ["build-tool", "build-tool.tar"])
+def test_an_image_cannot_have_the_name_of_a_builds_files(name: str) -> None:
+    image = attrs.evolve(resolved_image(builds=(resolved_build(),)), name=name)
+    with pytest.raises(DiagnosticError) as caught:
+        emit_image(CompiledImage(span=SPAN, image=image, variants=()))
+    assert caught.value.diagnostics[0].code is Code.E_CONFLICT
+
+
 def test_two_builds_of_one_name_are_refused() -> None:
     with pytest.raises(DiagnosticError) as caught:
         emitted(greeting(), variants=(variant(greeting(compile="false")),))

@@ -236,6 +236,7 @@ def _go(**changes: Any) -> Build:
     [
         ({"name": ""}, Code.E_VALUE, "not a name"),
         ({"name": "a.conf"}, Code.E_VALUE, "not a name"),
+        ({"name": "a.tar"}, Code.E_VALUE, "not ending in '.conf', '.tar' or '.vmlinuz'"),
         ({"name": "a b"}, Code.E_VALUE, "not a name"),
         ({"src": {"git": "https://example.org/x"}}, Code.E_VALUE, "neither git with a rev"),
         ({"src": {"git": "https://u:p@example.org/x", "rev": "main"}}, Code.E_SECRET, "user name, password or token"),
