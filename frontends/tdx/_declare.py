@@ -75,6 +75,16 @@ class Parameter:
         """The kind of its values, by its annotation; found out when first asked for, since most calls give few."""
         return _annotated_kind(self.function, self.name)
 
+    def problems(self, given: Any) -> Iterator[Problem]:
+        """What is wrong with what it was given, of several values up to the first one of a wrong type."""
+        for value in given if self.variadic else (given,):
+            for problem in self.kind.problems(value):
+                listed = self.variadic and isinstance(value, list | tuple)
+                fix = "give each as an argument of its own: leave the brackets out, or put '*' before them"
+                yield records.evolve(problem, fix=fix) if listed else problem
+                if self.variadic and problem.code is Code.E_TYPE:
+                    return
+
 
 @records.frozen
 class Signature:
@@ -89,27 +99,26 @@ class Signature:
         label = site.label or f"{self.label}()"
         given, surplus = self._bind(arguments, keywords)
         if surplus:
-            message = f"{label} takes no more than {len(arguments) - len(surplus)} arguments without a name"
+            most = len(arguments) - len(surplus)
+            count = ("no arguments", "no more than 1 argument")[most] if most < 2 else f"no more than {most} arguments"
+            message = f"{label} takes {count} without a name"
             yield Diagnostic(code=Code.E_TYPE, message=message, span=site.span, fix=f"name them: {self._names_text}")
+        unknown = [name for name in keywords if name not in self.names]  # one of these may be what is missing
         for name in keywords:
-            if name not in self.names:
+            if name in unknown:
                 yield self._unknown(name, label, site)
             elif given[name] is not keywords[name]:
                 message = f"{label} gets {name} twice, with its name and without"
                 yield Diagnostic(code=Code.E_TYPE, message=message, span=site.span)
         for parameter in self.parameters:
             if parameter.name not in given:
-                if parameter.required:
+                if parameter.required and not unknown:
                     message = f"{label} needs {parameter.name}"
                     fix = f"add {parameter.name}: {parameter.kind.noun}"
                     yield Diagnostic(code=Code.E_TYPE, message=message, span=site.span, fix=fix)
                 continue
-            values = given[parameter.name] if parameter.variadic else (given[parameter.name],)
-            for value in values:
-                for problem in parameter.kind.problems(value):
-                    yield _diagnostic(
-                        problem, f"{label}: {parameter.name}", site.span_of(parameter.name, problem.index)
-                    )
+            for problem in parameter.problems(given[parameter.name]):
+                yield _diagnostic(problem, f"{label}: {parameter.name}", site.span_of(parameter.name, problem.index))
 
     @property
     def _names_text(self) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import linecache
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -13,13 +14,17 @@ from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note, SourceSpan
+from tdxc import records
+from tdxc.diagnostics import Code, Diagnostic, DiagnosticError, Note, SourceSpan, nearest
 
 from tdx import _secret
 from tdx._callsite import frame_span, is_internal, span_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_COMPILER = str(Path(records.__file__).parent) + os.sep
+"""The package ``tdxc``, whose records raise for wrong arguments."""
 
 MODULE_NAME = "tdx_recipe"
 """The recipe's ``__name__`` under ``tdxc``; not ``__main__``, so that a guarded ``main()`` does not run."""
@@ -183,7 +188,23 @@ def _explain(error: BaseException) -> tuple[str, str]:
     import traceback
 
     text = "".join(traceback.format_exception_only(type(error), error)).strip()
-    return f"the recipe raised {text.splitlines()[0][:400]}", ""
+    return f"the recipe raised {text.splitlines()[0][:400]}", _nearest_name(error)
+
+
+def _nearest_name(error: BaseException) -> str:
+    """The fix for a misspelt attribute or import, where there is something alike.
+
+    An ImportError knows the name as such since Python 3.12 (``name_from``).
+    """
+    if isinstance(error, AttributeError):
+        name, owner = error.name, error.obj
+    else:
+        found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", str(error))
+        name, owner = (found[1], sys.modules.get(found[2])) if found else ("", None)
+    if not name or owner is None:
+        return ""
+    close = nearest(name, (entry for entry in dir(owner) if not entry.startswith("_")))
+    return f"did you mean '{close}'?" if close else ""
 
 
 @functools.cache
@@ -200,7 +221,7 @@ def _recipe_spans(error: BaseException, root: Path) -> Iterator[SourceSpan]:
     trace = error.__traceback__
     while trace is not None:
         filename = trace.tb_frame.f_code.co_filename
-        if not is_internal(filename) and not filename.startswith((*_libraries(), "<frozen")):
+        if not is_internal(filename) and not filename.startswith((*_libraries(), _COMPILER, "<frozen")):
             span = frame_span(trace.tb_frame, root, trace.tb_lasti)
             if span != last:
                 yield span

@@ -114,13 +114,13 @@ class ListOf:
     def problems(self, value: object) -> Iterator[Problem]:
         """A wrong type, or the problems of each item."""
         if not isinstance(value, list | tuple):
-            yield wrong_type(
-                self.noun, value, fix=f"put it into a list: [{value!r}]" if self.item.accepts(value) else ""
-            )
+            shown = repr(value) if isinstance(value, str | int | float) else "…"
+            fix = f"put it into a list: [{shown}]" if self.item.accepts(value) else ""
+            yield wrong_type(self.noun, value, fix=fix)
             return
         for index, item in enumerate(value):
             for problem in self.item.problems(item):
-                yield records.evolve(problem, text=f"item {index + 1} {problem.text}", index=index)
+                yield records.evolve(problem, text=_of(f"item {index + 1}", problem.text), index=index)
 
 
 @records.frozen
@@ -146,9 +146,10 @@ class MapOf:
             return
         for name, item in value.items():
             for problem in self.key.problems(name):
-                yield records.evolve(problem, text=f"key {name!r} {problem.text}")
+                text = problem.text.removeprefix(f"{name!r} ")
+                yield records.evolve(problem, text=f"key {name!r} {text}")
             for problem in self.value.problems(item):
-                yield records.evolve(problem, text=f"[{name!r}] {problem.text}")
+                yield records.evolve(problem, text=_of(f"[{name!r}]", problem.text))
 
 
 @records.frozen
@@ -266,6 +267,11 @@ def wrong_type(noun: str, value: object, fix: str = "") -> Problem:
     if isinstance(value, _secret.SecretReference):
         return secret_problem(value)
     return Problem(Code.E_TYPE, f"must be {noun}, not {describe(value)}", fix)
+
+
+def _of(place: str, text: str) -> str:
+    """The rest of a sentence about an item: a verb goes on, a value begins anew."""
+    return f"{place} {text}" if text[:1].isalpha() else f"{place}: {text}"
 
 
 def secret_problem(secret: _secret.SecretReference) -> Problem:

@@ -62,7 +62,7 @@ class ServiceDeclarations(Declarations):
         cache_directory: v.RelativeDirectory = "",
         logs_directory: v.RelativeDirectory = "",
         writes: list[v.GuestPath] | tuple[v.GuestPath, ...] = (),
-        devices: list[v.GuestPath] | tuple[v.GuestPath, ...] = (),
+        devices: list[v.DevicePath] | tuple[v.DevicePath, ...] = (),
         ports: v.Ports = (),
         capabilities: list[v.Capability] | tuple[v.Capability, ...] = (),
         hardening: Literal["default", "none"] = "default",

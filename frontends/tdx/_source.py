@@ -96,6 +96,10 @@ def locate(root: Path, given: str | os.PathLike[str], *, outside: bool, span: So
         raise DiagnosticError.of(Code.E_PATH, f"cannot look up '{text}': {error}", span) from error
     if not outside:
         _check_inside(root, path, text, span)
+    if not exists and "://" in text:
+        message = f"the source '{text}' is an address, and no path of the recipe's folder"
+        fix = "a build takes git(url, rev=…) or tarball(url, sha256=…); other files come from the recipe's folder"
+        raise DiagnosticError.of(Code.E_PATH, message, span, fix=fix)
     if not exists:
         close = nearest(path.name, _siblings(path))
         hint = (

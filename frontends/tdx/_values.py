@@ -30,7 +30,8 @@ def _has_control(value: str) -> bool:
 
 def _guest_path(value: str) -> Problem | None:
     if not value.startswith("/"):
-        fix = f"write '{posixpath.normpath('/' + value)}'" if value else "write where it is in the image: '/…'"
+        plain = value and not value.startswith("~")
+        fix = f"write '{posixpath.normpath('/' + value)}'" if plain else "write where it is in the image: '/…'"
         return Problem(Code.E_PATH, f"{value!r} is not an absolute path in the image", fix)
     if _has_control(value):
         return Problem(Code.E_PATH, f"{value!r} holds a control character")
@@ -50,6 +51,28 @@ def _guest_file(value: str) -> Problem | None:
     if value == "/":
         return Problem(Code.E_PATH, "'/' is the root directory itself")
     return _guest_path(value)
+
+
+def _device(value: str) -> Problem | None:
+    problem = _guest_file(value)
+    if problem and value and not value.startswith("/"):
+        below = posixpath.normpath(f"/{value}") if value.startswith("dev/") else posixpath.normpath(f"/dev/{value}")
+        return records.evolve(problem, fix=f"write '{below}'")
+    return problem
+
+
+def _option(value: str | int | bool) -> Problem | None:
+    """Text that is meant as a tristate; in quotes of its own it is text."""
+    switch = {"yes": "y", "on": "y", "true": "y", "no": "n", "off": "n", "false": "n"}.get(str(value).lower())
+    if switch is None or not isinstance(value, str):
+        return None
+    return Problem(Code.E_VALUE, f"{value!r} is neither y, m nor n", f"write '{switch}', or '\"{value}\"' for the text")
+
+
+def _module_name(value: str) -> Problem | None:
+    if not value.strip() or len(value) > _NAME_MAX_BYTES:
+        return Problem(Code.E_VALUE, "is empty or longer than 255 characters")
+    return _line(value)
 
 
 def _program_path(value: str) -> Problem | None:
@@ -175,6 +198,12 @@ _UNIT_SUFFIX = r"(?:service|socket|device|mount|automount|swap|target|path|timer
 _UNIT_STEM = r"[A-Za-z0-9:_.\\@-]{1,240}"
 _USER = r"[a-z_][a-z0-9_-]{0,30}"
 
+_TIME_UNIT = "(?:us|µs|μs|usec|ms|msec|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|M|months?|y|years?)"
+_TIME_SPAN = (
+    rf"[0-9]+(?:\.[0-9]*)?(?: *{_TIME_UNIT})?(?:(?: +|(?<=[a-zA-Z]))[0-9]+(?:\.[0-9]*)?(?: *{_TIME_UNIT})?)*|infinity"
+)
+"""parse_time of systemd's src/basic/time-util.c: numbers with a unit each, added up."""
+
 Text = Annotated[
     str,
     Constraint(
@@ -189,6 +218,8 @@ GuestFile = Annotated[str, Constraint(check=_guest_file, noun="an absolute path 
 OptionalGuestPath = Annotated[
     str, Constraint(check=_optional(_guest_path), noun="an absolute path in the image", pattern="^(?:/.*)?$")
 ]
+DevicePath = Annotated[str, Constraint(check=_device, noun="an absolute path in the image", pattern="^/.")]
+ModuleName = Annotated[str, Constraint(check=_module_name, noun="the name of a module")]
 ProgramPath = Annotated[
     GuestFile, Constraint(check=_program_path, noun="an absolute path of at most 512 bytes", pattern="^/.")
 ]
@@ -239,9 +270,7 @@ Snapshot = Annotated[str, _matching_or_empty(r"\d{8}T\d{6}Z", "a point in time s
 Sha256 = Annotated[str, _matching_or_empty(r"[0-9a-f]{64}", "a SHA-256 in 64 lower-case hex digits")]
 EnvironmentName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable name")]
 Capability = Annotated[str, _matching(r"CAP_[A-Z0-9_]+", "a capability such as 'CAP_NET_ADMIN'")]
-TimeSpan = Annotated[
-    str, _matching_or_empty(r"[0-9][0-9a-zA-Zµ. ]*|infinity", "a time span of systemd.time(7), such as '5s'")
-]
+TimeSpan = Annotated[str, _matching_or_empty(_TIME_SPAN, "a time span of systemd.time(7), such as '5s' or '1min 30s'")]
 RelativeDirectory = Annotated[
     str, _matching_or_empty(r"(?!\.)[A-Za-z0-9_.@-]+(?:/(?!\.)[A-Za-z0-9_.@-]+)*", "a relative directory name")
 ]
@@ -269,7 +298,7 @@ Sections = Mapping[SectionName, Directives]
 Environment = Mapping[EnvironmentName, Text]
 OptionalServiceName = Annotated[str, _matching_or_empty(_UNIT_STEM, "a unit name (letters, digits and any of ':_.@-')")]
 OptionName = Annotated[str, _matching(r"(?:CONFIG_)?[A-Za-z0-9_]+", "a kernel option")]
-OptionValue = str | int | bool
+OptionValue = Annotated[str | int | bool, Constraint(check=_option, noun="y, m, n, true, false, a number or text")]
 CommandLine = Annotated[str, Constraint(check=_line, noun="a kernel command line")]
 Size = Annotated[
     str | int,

@@ -115,6 +115,7 @@ class Image(
         self._counters = {}
         self._assigned = {}
         self._profiles = {}
+        self._scopes = []
         site = given_site() or Site(span=caller_span(self._root), label="Image()")
         self._layer = LayerBuilder(site.span)
         self._state = State(layers=(self._layer,))
@@ -129,6 +130,7 @@ class Image(
 
     def freeze(self) -> AuthoredImage:
         """The image as frozen IR; raises DiagnosticError with all faults of its declarations, in source order."""
+        self._check_scopes()
         self._faults.raise_if_errors()
         return AuthoredImage(
             name=self.name,

@@ -10,15 +10,16 @@ from tdxc.ir import EncryptedDisk
 
 from tdx import _values as v
 from tdx._declare import describes, here
-from tdx._kinds import Constraint, Problem
+from tdx._kinds import Constraint, Problem, kind_of
 from tdx.image import Image
 from tdx.modules._guest import DISK_PRIORITY, PROGRAM, VolumeName, between, install_program
 
 
 def _device(value: str) -> Problem | None:
     if value and not value.startswith("/dev/"):
-        return Problem(Code.E_PATH, f"'{value}' is no path below /dev")
-    return _device_pattern(value)
+        fix = "" if value.startswith("/") else f"write '/dev/{value.removeprefix('dev/')}'"
+        return Problem(Code.E_PATH, f"'{value}' is no path below /dev", fix)
+    return next(kind_of(v.OptionalProgramPath).problems(value), None) or _device_pattern(value)
 
 
 _GLOB_TOKEN = re.compile(r"[^\\\[]|\\.|\[\^?+(?:{0}(?:-{0})?)++\]".format(r"(?:[^\\\]-]|\\.)"), re.DOTALL)
@@ -50,7 +51,7 @@ def _mount_point(value: str) -> Problem | None:
     return None
 
 
-Device = Annotated[v.OptionalProgramPath, Constraint(check=_device, noun="a path below /dev", pattern="^(?:/dev/.+)?$")]
+Device = Annotated[str, Constraint(check=_device, noun="a path below /dev", pattern="^(?:/dev/.+)?$")]
 MountPoint = Annotated[v.ProgramPath, Constraint(check=_mount_point, noun="a mount point", pattern="^/.")]
 DeviceWait = Annotated[int, between(0, 600, "a time in seconds")]
 Format = Literal["on_initialize", "always", "never", "on_fail"]

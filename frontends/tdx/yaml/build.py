@@ -227,11 +227,19 @@ def _site(arguments: Mapping, path: str) -> Site:
     )
 
 
+def _own_module(name: str) -> str | None:
+    """The dotted name of one of this package's own modules or platforms."""
+    packages = ("tdx.modules", "tdx.platforms")
+    return next((f"{own}.{name}" for own in packages if name in dir(importlib.import_module(own))), None)
+
+
 def _import_module_class(use: Scalar) -> Callable[..., Any]:
     """The class that a dotted name means; raises E_MODULE when there is none with ``apply(image)``."""
     package, _, name = use.text.rpartition(".")
     fix = "give the dotted name of a class that has apply(image)"
     if not package or not all(part.isidentifier() for part in use.text.split(".")):
+        if (own := _own_module(use.text)) is not None:
+            fix = f"write '{own}'"
         raise DiagnosticError.of(Code.E_MODULE, f"'{use.text}' is not the dotted name of a class", use.span, fix=fix)
     try:
         namespace = importlib.import_module(package)

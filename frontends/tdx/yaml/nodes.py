@@ -20,6 +20,16 @@ NODE_LIMIT = 500_000
 
 _INTEGER_DIGITS = 40
 
+_SYNTAX_FIXES = (
+    (r"'\t' that cannot start", "indent with spaces: YAML takes no tabs there"),
+    ("mapping values are not allowed", "put text that holds ': ' into quotes, or correct the indentation"),
+    ("expected <block end>", "begin the line in the column of its neighbours; inside of '…' a quote is written twice"),
+    ("could not find expected ':'", "write `key: value`, or '- ' with its blank before an item"),
+    ("unexpected end of stream", "close the quote"),
+    ("'<stream end>'", "close the bracket"),
+)
+"""What ruamel.yaml says is wrong, and what is then mostly meant."""
+
 
 @records.frozen
 class Scalar:
@@ -62,7 +72,8 @@ def parse_document(text: str, file: str) -> Node | None:
     try:
         return _Composer(YAML(typ="safe", pure=True).parse(text), file).document()
     except MarkedYAMLError as error:
-        raise DiagnosticError.of(Code.E_SYNTAX, _sentence(error), _error_span(error, file)) from error
+        fix = next((fix for part, fix in _SYNTAX_FIXES if part in (error.problem or "")), "")
+        raise DiagnosticError.of(Code.E_SYNTAX, _sentence(error), _error_span(error, file), fix=fix) from error
     except YAMLError as error:
         span = SourceSpan(file=file, line=1, column=1)
         position = getattr(error, "position", None)

@@ -1,0 +1,107 @@
+"""Plausible mistakes of a recipe's author: one diagnostic for each, at its place, with a fix that works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.commands import invoke
+
+HEAD = """\
+from tdx import Build, Image, Kernel, SecretTarget
+from tdx.modules import DiskEncryption, KeyGeneration, SecretDelivery
+img = Image("n", base="debian/trixie")
+"""
+
+PYTHON = [
+    # what is called, and how
+    ('img.module(KeyGeneration(strategy="tpm"))', "E_TYPE 4:1", "not a KeyGeneration", "Module(…).apply(image)"),
+    ('with img.module(""):\n    img.install("jq")', "E_VALUE 4:6", "is empty", ""),
+    (
+        'img.profile("dev")\nimg.install("gdb")',
+        "E_RECIPE 4:1",
+        "no `with` enters it",
+        "write `with image.profile('dev'):`",
+    ),
+    ('KeyGeneration("tpm").aply(img)', "E_RECIPE 4:1", "no attribute 'aply'", "did you mean 'apply'?"),
+    ("from tdx.modules import KeyGenerator", "E_RECIPE 4:1", "'KeyGenerator'", "did you mean 'KeyGeneration'?"),
+    ('img.kernel = Kernel(version="6.12")', "E_RECIPE 4:14", "unexpected keyword argument 'version'", ""),
+    # how many arguments, and which
+    ('img.file("/etc/motd", "hello")', "E_TYPE 4:1", "no more than 1 argument without", "name them: dest"),
+    ('img.debloat("yes")', "E_TYPE 4:1", "takes no arguments without a name", "name them: enabled"),
+    ('img.install(["jq", "curl"])', "E_TYPE 4:1", "not a list", "leave the brackets out"),
+    ('img.partitions("/", "ext4", "2G")', "E_TYPE 4:1", "not the string '/'", ""),
+    ('img.service("a", execs="/usr/bin/a")', "E_KEY 4:1", "no keyword 'execs'", "did you mean 'exec'?"),
+    # values
+    ('DiskEncryption(device="vdb").apply(img)', "E_PATH 4:1", "device 'vdb'", "write '/dev/vdb'"),
+    ('img.service("a", exec="/a", devices=["dev/sda"])', "E_PATH 4:1", "item 1: 'dev/sda'", "write '/dev/sda'"),
+    ('img.service("a", exec="/a", restart_sec="5 minuts")', "E_VALUE 4:1", "'5 minuts' is not a time span", ""),
+    ('img.file("~/x", content="x")', "E_PATH 4:1", "'~/x'", "write where it is in the image"),
+    (
+        'SecretDelivery().secret("t", targets=SecretTarget.file("/run/secrets/t"))',
+        "E_TYPE 4:1",
+        "not a SecretTarget",
+        "put it into a list: […]",
+    ),
+    (
+        'img.build(Build.go(name="p", src="https://example.org/p.git", output="/usr/bin/p"))',
+        "E_PATH 4:11",
+        "is an address",
+        "git(url, rev=…)",
+    ),
+    (
+        'Build.script(name="p", build_script="make", artifacts={"/x": "/usr/bin/x"})',
+        "E_PATH 4:1",
+        "artifacts key '/x' is not a path",
+        "",
+    ),
+    ('Kernel.tdx(version="6.12", config={"TLS": "yes"})', "E_VALUE 4:1", "['TLS']: 'yes' is neither", "write 'y'"),
+]
+
+YAML = [
+    ("install:\n\t- jq", "E_SYNTAX 3:1", "found character '\\t'", "indent with spaces"),
+    ("install:\n  - jq\n  -curl", "E_SYNTAX 5:1", "could not find expected ':'", "'- ' with its blank"),
+    ("install: [jq", "E_SYNTAX 3:1", "stream end", "close the bracket"),
+    ("version: 'it's'", "E_SYNTAX 2:14", "expected <block end>", "a quote is written twice"),
+    ('version: "1', "E_SYNTAX 3:1", "unexpected end of stream", "close the quote"),
+    ("services:\n  - name: a\n    exec: /a: b", "E_SYNTAX 4:13", "mapping values", "': ' into quotes"),
+    ("run: [echo hi: there]", "E_KEY 2:7", "no key 'echo hi'", "it takes: command"),
+    ("files:\n  - /etc/motd: hello", "E_KEY 3:5", "no key '/etc/motd'", "it takes: dest"),
+    ("modules:\n  - use: Tdxs", "E_MODULE 3:10", "not the dotted name", "write 'tdx.modules.Tdxs'"),
+    ("modules:\n  - use: GcpPlatform", "E_MODULE 3:10", "not the dotted name", "write 'tdx.platforms.GcpPlatform'"),
+    (
+        'kernel:\n  version: "6.12"\n  config: {IO_URING: no}',
+        "E_VALUE 4:11",
+        "config ['IO_URING']: 'no' is neither y, m nor n",
+        "write 'n'",
+    ),
+]
+
+
+def _check(recipe: Path, text: str, place: str, message: str, fix: str) -> None:
+    recipe.write_text(text, encoding="utf-8")
+    outcome = invoke("compile", recipe, "-o", recipe.parent / "out", "--format", "json")
+    assert outcome.status == 1
+    assert [entry.name for entry in recipe.parent.iterdir()] == [recipe.name]
+    (fault,) = outcome.diagnostics()
+    assert f"{fault['code']} {fault['line']}:{fault['column']}" == place, fault
+    assert fault["file"] == recipe.name
+    assert message in fault["message"]
+    assert fix in (fault["fix"] or "")
+    assert bool(fix) == bool(fault["fix"])
+
+
+@pytest.mark.parametrize(("text", "place", "message", "fix"), PYTHON)
+def test_a_mistake_in_python(tmp_path: Path, text: str, place: str, message: str, fix: str) -> None:
+    _check(tmp_path / "recipe.py", f"{HEAD}{text}\n", place, message, fix)
+
+
+@pytest.mark.parametrize(("text", "place", "message", "fix"), YAML)
+def test_a_mistake_in_yaml(tmp_path: Path, text: str, place: str, message: str, fix: str) -> None:
+    _check(tmp_path / "recipe.yaml", f"name: n\n{text}\n", place, message, fix)
+
+
+@pytest.mark.parametrize("span", ["5", "5s", "1min 30s", "1min30s", "1.5h", "2 days 3 h", "500ms", "infinity", "3µs"])
+def test_time_spans_of_systemd_are_taken(tmp_path: Path, span: str) -> None:
+    (tmp_path / "recipe.py").write_text(f"{HEAD}img.service('a', exec='/a', restart_sec={span!r})\n", encoding="utf-8")
+    assert invoke("check", tmp_path / "recipe.py").status == 0
