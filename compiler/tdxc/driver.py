@@ -100,7 +100,7 @@ def compile_image(
 
         tree, warnings = apply_override(tree, override)
         diagnostics += warnings
-    tree = tree.merge(_bookkeeping(authored, tree), _builds(compiled, tree))
+    tree = tree.merge(_bookkeeping(authored, tree), _builds(compiled, tree, overridden=override is not None))
     return Compilation(authored=authored, compiled=compiled, tree=tree, diagnostics=diagnostics)
 
 
@@ -152,13 +152,18 @@ def _check_combination(image: AuthoredImage, profiles: tuple[str, ...], sink: Di
     sink.raise_if_errors()
 
 
-def _builds(compiled: CompiledImage, tree: FileTree) -> FileTree:
+def _builds(compiled: CompiledImage, tree: FileTree, *, overridden: bool) -> FileTree:
     """``.tdxc/builds.json``: what a bake needs to know of the builds from source, where there are any."""
     if not any(image.builds for image in (compiled.image, *compiled.variants)):
         return FileTree()
     from tdxc_emitters.mkosi.builds import DECLARATION, declaration
 
-    return FileTree({DECLARATION: TreeFile.text(json_text(declaration(compiled, tree), sort_keys=True))})
+    more = {}
+    if overridden:
+        from tdxc.overrides import override_inputs
+
+        more = override_inputs(tree)
+    return FileTree({DECLARATION: TreeFile.text(json_text(declaration(compiled, tree, more), sort_keys=True))})
 
 
 def _bookkeeping(authored: AuthoredImage, tree: FileTree) -> FileTree:

@@ -7,6 +7,7 @@ and ``mkosi.extra`` and its siblings inside the folder are used as well.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from tdxc import records
@@ -66,6 +67,19 @@ def apply_override(tree: FileTree, folder: Path) -> tuple[FileTree, tuple[Diagno
         if setting.lost
     )
     return layered, warnings
+
+
+def override_inputs(tree: FileTree) -> dict[str, str]:
+    """What builds from source are made of beside their own: mkosi takes settings such as ``WithNetwork=`` for them too.
+
+    Files for the image alone are no part of it.
+    """
+    digest = hashlib.sha256()
+    for path, entry in sorted(tree.entries.items()):
+        if path.startswith(f"{FOLDER}/") and not path.startswith(f"{FOLDER}/mkosi.extra/"):
+            data = entry.data if isinstance(entry, TreeFile) else getattr(entry, "target", "").encode()
+            digest.update(hashlib.sha256(path.encode()).digest() + hashlib.sha256(data).digest())
+    return {"override": f"sha256:{digest.hexdigest()}"}
 
 
 def overridden_settings(tree: FileTree, folder: Path) -> tuple[OverriddenSetting, ...]:

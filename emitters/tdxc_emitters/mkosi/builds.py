@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tdxc import quoting, records
 from tdxc.diagnostics import Code, DiagnosticError, Note
@@ -109,8 +109,11 @@ def owner_rules(image: ResolvedImage) -> tuple[Rule, ...]:
     )
 
 
-def declaration(compiled: CompiledImage, tree: FileTree) -> dict[str, object]:
-    """What ``.tdxc/builds.json`` says: for each build its environment, and all that can change what it makes."""
+def declaration(compiled: CompiledImage, tree: FileTree, more: Mapping[str, str] | None = None) -> dict[str, object]:
+    """What ``.tdxc/builds.json`` says: for each build its environment, and all that can change what it makes.
+
+    ``more``: inputs of all builds that the image does not know of.
+    """
     found: dict[str, dict[str, object]] = {}
     base = {build.name for build in compiled.image.builds}
     for image in (compiled.image, *compiled.variants):
@@ -121,7 +124,7 @@ def declaration(compiled: CompiledImage, tree: FileTree) -> dict[str, object]:
                     "language": build.language.value,
                     "network": build.network,
                     "packages": [package.name for package in build.packages],
-                    "inputs": _inputs(image, build, tree),
+                    "inputs": {**_inputs(image, build, tree), **(more or {})},
                 }
             profiles = found[build.name]["profiles"]
             if build.name not in base and isinstance(profiles, list):

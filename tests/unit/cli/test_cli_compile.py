@@ -166,6 +166,28 @@ def test_an_override_is_visible_in_the_tree_and_warned_of(folder: Path) -> None:
     assert not (folder / "out/mkosi.override").exists()
 
 
+def test_an_override_is_an_input_of_builds_except_for_files_of_the_image(folder: Path) -> None:
+    build = 'img.build(Build.script(name="t", build_script="date > x", artifacts={"x": "/opt/x"}))\n'
+    recipe = (
+        (folder / "small.py").read_text().replace("import Image", "import Build, Image").replace("with", build + "with")
+    )
+    (folder / "small.py").write_text(recipe)
+    (folder / "mine/mkosi.extra/etc").mkdir(parents=True)
+
+    def inputs(*options: str) -> dict[str, str]:
+        assert invoke("compile", "small.py", "-o", "out", *options).status == 0
+        declared = json.loads((folder / "out/.tdxc/builds.json").read_text())
+        found: dict[str, str] = declared["builds"]["t"]["inputs"]
+        return found
+
+    alone, over = inputs(), inputs("--mkosi-override", "mine")
+    assert {name for name in over if over[name] != alone.get(name)} == {"override"}
+    (folder / "mine/mkosi.extra/etc/added").write_text("x\n")
+    assert inputs("--mkosi-override", "mine") == over
+    (folder / "mine/mkosi.conf").write_text("[Build]\nWithNetwork=yes\n")
+    assert inputs("--mkosi-override", "mine")["override"] != over["override"]
+
+
 def test_an_override_with_a_syntax_error_leaves_the_tree(folder: Path) -> None:
     invoke("compile", "small.py", "-o", "out")
     (folder / "mine").mkdir()
