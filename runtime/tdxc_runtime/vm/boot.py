@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,17 +24,20 @@ import attrs
 from tdxc.diagnostics import Code, DiagnosticError
 
 from tdxc_runtime.disk import make_esp_disk, write_raw
-from tdxc_runtime.process import Bind, Running, stop_on_signals
+from tdxc_runtime.process import Bind, Running, describe_status, stop_on_signals
 from tdxc_runtime.toolsroot.make import scratch_folder
 from tdxc_runtime.toolsroot.root import Progress
 from tdxc_runtime.vm.accelerator import choose_accelerator
-from tdxc_runtime.vm.console import Console, ConsoleLine
+from tdxc_runtime.vm.console import QEMU_CRASHED, Console, ConsoleLine
 from tdxc_runtime.vm.machine import Accelerator, Credential, DirectKernel, FromDisks, Machine, UkiOnDisk
 from tdxc_runtime.vm.qemu_argv import Firmware, Resources, qemu_argv
 from tdxc_runtime.vm.tools import VmTools, find_vm_tools
 
 _INSIDE = Path("/tdxvm/vm")
-_SOCKET_TIMEOUT_S = 15.0
+_SOCKET_TIMEOUT_S = 60.0
+_FIRST_WORDS_S = 30.0
+_TPM_SOCKET = "tpm.sock"
+_CRASHES = frozenset(128 + number for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL))
 _DEVICES = ("kvm", "vhost-vsock")
 
 VSOCK_DEVICE = Path("/dev/vhost-vsock")
@@ -77,14 +81,17 @@ def boot(
 ) -> Iterator[VirtualMachine]:
     """Boot a machine for the length of the block; its console goes to ``on_line`` line by line.
 
-    Raises DiagnosticError: E_ARTIFACT when a file of the machine is missing, E_BACKEND_UNAVAILABLE without QEMU,
+    A QEMU that crashes before anything of the machine has come on the console is started once more. Raises
+    DiagnosticError: E_ARTIFACT when a file of the machine is missing, E_BACKEND_UNAVAILABLE without QEMU,
     E_BACKEND_EXECUTION when it cannot be started.
     """
     with stop_on_signals(), contextlib.ExitStack() as stack:
         launch = _prepare(machine, tools, stack, progress)
-        running = stack.enter_context(launch.start(stdin=subprocess.PIPE))
-        assert running.popen.stdout is not None  # noqa: S101 - start() gives pipes unless interactive
-        console = Console(running.popen.stdout.fileno(), on_line)
+        running, console = _start_watched(launch, stack, on_line)
+        if has_crashed_at_once(running, console):
+            if progress:
+                progress("QEMU crashed before the machine said anything; it is started once more")
+            running, console = _start_watched(launch, stack, on_line)
         yield VirtualMachine(
             console=console, accelerator=launch.accelerator, qemu=launch.tools.description, running=running
         )
@@ -93,13 +100,32 @@ def boot(
 def boot_attached(machine: Machine, *, tools: VmTools | None = None, progress: Progress | None = None) -> int:
     """Boot a machine with its console on our own terminal until it ends or Ctrl-C; QEMU's exit status.
 
-    Raises as :func:`boot` does, and lets KeyboardInterrupt through after everything has been cleaned up.
+    Raises as :func:`boot` does, also when QEMU crashes, and lets KeyboardInterrupt through after everything has been
+    cleaned up.
     """
     with stop_on_signals(), contextlib.ExitStack() as stack:
         launch = _prepare(machine, tools, stack, progress)
         stack.enter_context(_terminal_restored())
-        running = stack.enter_context(launch.start(interactive=True))
-        return running.finish()
+        status = launch.start(stack, interactive=True).finish()
+    if status in _CRASHES:
+        raise DiagnosticError.of(Code.E_BACKEND_EXECUTION, f"QEMU {describe_status(status)}", fix=QEMU_CRASHED)
+    return status
+
+
+def _start_watched(
+    launch: _Launch, stack: contextlib.ExitStack, on_line: Callable[[ConsoleLine], None] | None
+) -> tuple[Running, Console]:
+    running = launch.start(stack, stdin=subprocess.PIPE)
+    assert running.popen.stdout is not None  # noqa: S101 - start() gives pipes unless interactive
+    return running, Console(running.popen.stdout.fileno(), on_line)
+
+
+def has_crashed_at_once(running: Running, console: Console) -> bool:
+    """Whether QEMU is ended by a fault of its own before the machine says anything.
+
+    Known as soon as a first word comes, and at the latest after the time that the firmware takes to say it.
+    """
+    return console.ends_without_words(_FIRST_WORDS_S) and running.popen.wait() in _CRASHES
 
 
 @attrs.frozen(kw_only=True)
@@ -110,9 +136,14 @@ class _Launch:
     binds: tuple[Bind, ...]
     tools: VmTools
     accelerator: Accelerator
+    place: _Place
+    tpm: bool
 
-    def start(self, *, stdin: int | None = None, interactive: bool = False) -> Running:
-        return self.tools.start(
+    def start(self, stack: contextlib.ExitStack, *, stdin: int | None = None, interactive: bool = False) -> Running:
+        """Start the TPM and QEMU, which end with ``stack``."""
+        if self.tpm:
+            _start_tpm(self.tools, self.place, stack)
+        running = self.tools.start(
             self.argv,
             self.binds,
             stdin=stdin,
@@ -120,6 +151,7 @@ class _Launch:
             devices=_DEVICES,
             env={"TMPDIR": str(_INSIDE)},
         )
+        return stack.enter_context(running)
 
 
 @attrs.frozen(kw_only=True)
@@ -142,7 +174,7 @@ class _Place:
 def _prepare(
     machine: Machine, tools: VmTools | None, stack: contextlib.ExitStack, progress: Progress | None
 ) -> _Launch:
-    """Make all that the machine needs in a scratch folder that goes with ``stack``, and start its TPM."""
+    """Make all that the machine needs in a scratch folder that goes with ``stack``."""
     check_files(machine)
     tools = tools or find_vm_tools(progress=progress)
     scratch = stack.enter_context(scratch_folder(Path(tempfile.gettempdir()), "tdxvm"))
@@ -163,11 +195,13 @@ def _prepare(
         names=names,
         firmware=_prepare_firmware(tools, place) if machine.uefi else None,
         esp_disk=_make_disk(machine.boot, place) if isinstance(machine.boot, UkiOnDisk) else None,
-        tpm_socket=_start_tpm(tools, place, stack) if machine.tpm else None,
+        tpm_socket=place.scratch_inside / _TPM_SOCKET if machine.tpm else None,
         oem_strings=_write_credentials(machine.credentials, place),
     )
     argv = qemu_argv(machine, resources)
-    return _Launch(argv=argv, binds=(*place.binds, *binds), tools=tools, accelerator=accelerator)
+    return _Launch(
+        argv=argv, binds=(*place.binds, *binds), tools=tools, accelerator=accelerator, place=place, tpm=machine.tpm
+    )
 
 
 def check_files(machine: Machine) -> None:
@@ -238,14 +272,15 @@ def _prepare_firmware(tools: VmTools, place: _Place) -> Firmware:
     return Firmware(code=tools.ovmf_code, variables=place.state_inside / variables.name)
 
 
-def _start_tpm(tools: VmTools, place: _Place, stack: contextlib.ExitStack) -> Path:
+def _start_tpm(tools: VmTools, place: _Place, stack: contextlib.ExitStack) -> None:
     """Start swtpm; it ends when QEMU closes the connection, and with ``stack`` in any case."""
     state, state_inside = place.state / "tpm", place.state_inside / "tpm"
     if not state.is_dir():
         state.mkdir()
         argv = ["swtpm_setup", "--tpm2", "--tpmstate", str(state_inside), "--pcr-banks", "sha256,sha384"]
         tools.run(argv, place.binds)
-    socket = place.scratch / "tpm.sock"
+    socket = place.scratch / _TPM_SOCKET
+    socket.unlink(missing_ok=True)  # of a QEMU that crashed
     socket_inside = place.scratch_inside / socket.name
     argv = ["swtpm", "socket", "--tpm2", "--terminate", "--tpmstate", f"dir={state_inside}"]
     argv += ["--ctrl", f"type=unixio,path={socket_inside}"]
@@ -257,7 +292,6 @@ def _start_tpm(tools: VmTools, place: _Place, stack: contextlib.ExitStack) -> Pa
                 Code.E_BACKEND_EXECUTION, "the software TPM (swtpm) did not start", fix="run `tdxc doctor`"
             )
         time.sleep(0.02)
-    return socket_inside
 
 
 @contextlib.contextmanager

@@ -15,6 +15,13 @@ from tdxc_runtime.process import LineSplitter
 
 _CONTROL = re.compile(r"\x1b\[[0-9:;?=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>c78]|[\x00-\x08\x0b-\x1f\x7f]")
 _SHOWN_LINES = 25
+_OWN_WORDS = re.compile(r"\s*|qemu-system-\w+: .*")
+
+QEMU_CRASHED = "start the machine again: it is QEMU itself that crashed, not the guest"
+"""What to do then. QEMU 10 may, seldom, with several processors that are not run by KVM: a failed assertion of
+``iotlb_to_section`` (``system/physmem.c``) while a guest sets up PCI."""
+
+_CRASH = re.compile(r"qemu-system-\w+: .*\bAssertion\b.* failed")
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +74,17 @@ class Console:
                     raise self._failure(f"no console line matched {pattern!r} within {timeout_s:g} s")
                 self._changed.wait(left)
 
+    def ends_without_words(self, timeout_s: float) -> bool:
+        """Whether the stream ends within that time, and nothing came but messages of QEMU itself."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                own = all(_OWN_WORDS.fullmatch(text) for text in (*(line.text for line in self._lines), self._partial))
+                left = deadline - time.monotonic()
+                if self._ended or not own or left <= 0:
+                    return self._ended and own
+                self._changed.wait(left)
+
     def join(self, timeout_s: float) -> None:
         """Wait until the stream has ended."""
         self._thread.join(timeout_s)
@@ -91,7 +109,9 @@ class Console:
             Code.E_BACKEND_EXECUTION,
             message,
             notes=tuple(Note(message=text) for text in shown),
-            fix="read the console's last lines above; a slow machine may need a longer time",
+            fix=QEMU_CRASHED
+            if any(map(_CRASH.match, shown))
+            else "read the console's last lines above; a slow machine may need a longer time",
         )
 
     def _read(self) -> None:
