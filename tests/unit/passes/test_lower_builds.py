@@ -346,6 +346,43 @@ def test_artifacts_lie_in_the_folder_that_the_build_runs_in() -> None:
         assert (found.code, str(found.span)) == (Code.E_PATH, "recipe.py:9:1")
 
 
+ELF = "\x7fELF\x02"
+
+
+@pytest.mark.parametrize(
+    ("authored", "left"),
+    [
+        (build(BuildLanguage.C, source=local_source({"Makefile": "", "a.c": "", "a.o": ELF})), "a.o"),
+        (
+            authored_build(source=local_source({"lib/b.cc": "", "lib/b.o": ELF, "z.S": "", "z.o": ELF})),
+            "lib/b.o and 1 more",
+        ),
+        (build(BuildLanguage.C, source=local_source({"Makefile": "", "tool": ELF})), "tool"),
+        (
+            build(BuildLanguage.C, source=local_source({"CMakeLists.txt": "", "build/CMakeCache.txt": ""})),
+            "build/CMakeCache.txt",
+        ),
+        (
+            build(
+                BuildLanguage.DOTNET,
+                package="App.csproj",
+                source=local_source({"App.csproj": "", "packages.lock.json": "", "obj/project.assets.json": ""}),
+            ),
+            "obj/project.assets.json",
+        ),
+    ],
+)
+def test_a_source_in_which_somebody_has_built_is_refused(authored: Build, left: str) -> None:
+    found = fault(authored, "ubuntu/noble")
+    assert found.code is Code.E_BUILD
+    assert found.message == f"build 'tool': the source holds what an earlier build left there: {left}"
+
+
+def test_objects_without_a_source_and_scripts_with_the_programs_name_are_sources() -> None:
+    files = {"Makefile": "", "blob.o": ELF, "blob.h": "", "tool": "#!/bin/sh\n", "other": ELF}
+    lower(build(BuildLanguage.C, source=local_source(files)))
+
+
 def test_patches_need_the_program_that_applies_them() -> None:
     patch = SourceFile(span=at(6), path="01-x.patch", content=Blob.of(b""))
     lowered = lower(authored_build(patches=(patch,)))

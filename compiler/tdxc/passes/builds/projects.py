@@ -1,5 +1,7 @@
 """What a local source has to hold for its language, so that a wrong folder is told when compiling and not when baking.
 
+And what it must not: files of an earlier build.
+
 Sources: go.dev/ref/mod ("go.mod files", "go.sum files", "Workspaces"); The Cargo Book ("The Manifest Format"); MSBuild
 command-line reference (a folder with one project or solution file).
 """
@@ -9,8 +11,8 @@ from __future__ import annotations
 import posixpath
 import re
 
-from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import Build, BuildLanguage
+from tdxc.diagnostics import Code, DiagnosticError, Note
+from tdxc.ir import Build, BuildLanguage, SourceFile
 from tdxc.passes.builds.recipe import file_paths, file_text, has_file
 
 _DOTNET_PROJECTS = (".csproj", ".fsproj", ".vbproj", ".sln", ".slnx")
@@ -18,7 +20,7 @@ _SHOWN = 3
 
 
 def check_project(build: Build) -> None:
-    """Raise DiagnosticError (E_BUILD) when a local source is no project of the build's language."""
+    """Raise DiagnosticError (E_BUILD) when a local source is no project of the language, or somebody has built in it."""
     if build.source.is_local and build.language in _CHECKS:
         _CHECKS[build.language](build)
 
@@ -104,6 +106,7 @@ def _check_rust(build: Build) -> None:
 
 
 def _check_dotnet(build: Build) -> None:
+    _check_leftovers(build)
     project = build.package
     if project.endswith(("proj", ".sln", ".slnx")):
         if not has_file(build, project):
@@ -152,5 +155,39 @@ def _no_project(build: Build, name: str, others: list[str], make: str) -> Diagno
     )
 
 
-_CHECKS = {BuildLanguage.GO: _check_go, BuildLanguage.RUST: _check_rust, BuildLanguage.DOTNET: _check_dotnet}
+def _check_leftovers(build: Build) -> None:
+    """Refuse what an earlier build has left in a source: with all times made equal, it would count as up to date."""
+    paths = {file.path for file in build.source.files}
+    found = [file.path for file in build.source.files if _is_leftover(build, file, paths)]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise DiagnosticError.of(
+            Code.E_BUILD,
+            f"build '{build.name}': the source holds what an earlier build left there: {min(found)}{more}",
+            build.source.span,
+            notes=(Note(message="it would be taken as it is instead of being built from this source"),),
+            fix="remove it, as with `make clean`, or build in a folder outside of src=",
+        )
+
+
+def _is_leftover(build: Build, file: SourceFile, paths: set[str]) -> bool:
+    if build.language is BuildLanguage.DOTNET:
+        return f"/{file.path}".endswith("/obj/project.assets.json")
+    stem, _, suffix = file.path.rpartition(".")
+    if suffix in _OBJECTS:
+        return any(f"{stem}.{source}" in paths for source in _COMPILED)
+    if build.language is BuildLanguage.C and file.path in {build.program, f"build/{build.program}"}:
+        return file.content.data.startswith(b"\x7fELF")
+    return file.path in {"CMakeCache.txt", "build/CMakeCache.txt", "build/meson-private/coredata.dat"}
+
+
+_OBJECTS = frozenset({"o", "lo", "obj"})
+_COMPILED = ("c", "cc", "cpp", "cxx", "C", "S", "s")
+_CHECKS = {
+    BuildLanguage.GO: _check_go,
+    BuildLanguage.RUST: _check_rust,
+    BuildLanguage.DOTNET: _check_dotnet,
+    BuildLanguage.C: _check_leftovers,
+    BuildLanguage.SCRIPT: _check_leftovers,
+}
 _KINDS = {BuildLanguage.GO: "Go module", BuildLanguage.RUST: "Rust package"}
