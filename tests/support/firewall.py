@@ -52,7 +52,8 @@ def check(etc: Path) -> subprocess.CompletedProcess[str]:
 def reach(etc: Path, probes: list[Probe]) -> list[str]:
     """Load the ruleset in a namespace that stands for the guest, and report what became of each probe.
 
-    ``open``: answered; ``refused``: reset or unreachable; ``silent``: nothing came back within half a second.
+    ``open``: answered; ``refused``: reset or unreachable; ``silent``: nothing came back within four seconds. All are
+    made at the same time.
     """
     listed = [[p.source, p.protocol, p.port, p.destination] for p in probes]
     command = [*UNSHARE, sys.executable, "-c", _GUEST, str(etc), json.dumps(listed), _CLIENT]
@@ -71,9 +72,10 @@ def sh(text):
 
 peer = subprocess.Popen(["unshare", "-n", "sleep", "100"])
 try:
-    for _ in range(200):
+    while True:
         if os.readlink(f"/proc/{peer.pid}/ns/net") != os.readlink("/proc/self/ns/net"):
             break
+        assert peer.poll() is None
         time.sleep(0.01)
     inside = f"nsenter -t {peer.pid} -n"
     sh(f'''
@@ -116,9 +118,8 @@ try:
                 serve(family, kind, port)
             except OSError:
                 pass
-    time.sleep(0.1)
     done = subprocess.run([*inside.split(), sys.executable, "-c", client, json.dumps(probes)], stdout=subprocess.PIPE)
-    loop = socket.create_connection(("127.0.0.1", next(p[2] for p in probes if p[1] == "tcp")), timeout=1)
+    loop = socket.create_connection(("127.0.0.1", next(p[2] for p in probes if p[1] == "tcp")), timeout=60)
     sys.stdout.buffer.write(done.stdout)
     sys.exit(done.returncode)
 finally:
@@ -128,14 +129,15 @@ finally:
 
 _CLIENT = """
 import json, socket, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
 
 def attempt(source, protocol, port, destination):
     if protocol == "icmp":
-        done = subprocess.run(["ping", "-c1", "-W1", "-I", source, destination], stdout=subprocess.PIPE)
+        done = subprocess.run(["ping", "-c1", "-W4", "-I", source, destination], stdout=subprocess.PIPE)
         return "open" if done.returncode == 0 else "silent"
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
-    sock.settimeout(0.5)
+    sock.settimeout(4)
     sock.bind((source, 0))
     try:
         sock.connect((destination, port))
@@ -148,5 +150,7 @@ def attempt(source, protocol, port, destination):
     except OSError:
         return "refused"
 
-print(json.dumps([attempt(*probe) for probe in json.loads(sys.argv[1])]))
+probes = json.loads(sys.argv[1])
+with ThreadPoolExecutor(len(probes)) as pool:
+    print(json.dumps(list(pool.map(lambda probe: attempt(*probe), probes))))
 """
