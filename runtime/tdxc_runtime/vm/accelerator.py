@@ -22,7 +22,7 @@ KVM_DEVICE = Path("/dev/kvm")
 KVM_FAILURE = re.compile(r"KVM internal error|emulation failure|failed to initialize kvm", re.IGNORECASE)
 """What QEMU says when KVM cannot run a guest after all."""
 
-_PROBE_TIMEOUT_S = 10.0
+_PROBE_TIMEOUT_S = 30.0
 _ROM_SIZE = 0x10000
 _EXIT_VALUE = 0x10
 # isa-debug-exit ends QEMU with (value << 1) | 1

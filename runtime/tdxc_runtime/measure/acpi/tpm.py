@@ -17,7 +17,7 @@ from tdxc.diagnostics import Code, DiagnosticError
 from tdxc_runtime.process import Bind
 from tdxc_runtime.vm.tools import VmTools
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 _INSIDE = Path("/tdxvm/tpm")
 
 
