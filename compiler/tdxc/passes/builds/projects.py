@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 def check_project(build: Build) -> None:
-    """Raise DiagnosticError (E_BUILD) when a local source is no project of the language, or somebody has built in it."""
+    """Raise DiagnosticError (E_BUILD) when a local source is no project of the language, or has been built in."""
     if build.source.is_local and build.language in _CHECKS:
         _CHECKS[build.language](build)
 
