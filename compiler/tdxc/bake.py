@@ -20,6 +20,7 @@ from tdxc.driver import Compilation, analyse, compile_image, write_compilation
 from tdxc.ir import AuthoredImage, ResolvedImage, codec
 from tdxc.ir.marks import PASSWORD_VARIABLE
 from tdxc.lock import LockFile, check_lock, parse_lock, render_lock
+from tdxc.writer import write_whole
 
 if TYPE_CHECKING:
     from tdxc_runtime.backends import Artifact, Backend, BakeOutput
@@ -218,11 +219,9 @@ def lock_image(image: AuthoredImage, lockfile: Path = DEFAULT_LOCKFILE) -> LockF
     """Write the lockfile of an image that compiles; raises DiagnosticError for one that does not, or E_OUTPUT."""
     compile_image(image)
     lock = current_lock(image)
-    temporary = lockfile.with_name(f".{lockfile.name}.new")
     try:
         lockfile.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(render_lock(lock), encoding="utf-8")
-        temporary.replace(lockfile)
+        write_whole(lockfile, render_lock(lock))
     except OSError as error:
         raise DiagnosticError.of(Code.E_OUTPUT, f"cannot write '{lockfile}': {error.strerror}") from error
     return lock

@@ -8,6 +8,7 @@ has never written (mkosi's outputs and caches, a user's ``mkosi.local.conf``) st
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -55,6 +56,25 @@ def write_tree(tree: FileTree, dest: Path, *, force: bool = False) -> WriteRepor
             f"cannot write '{dest}': {error.strerror or error}",
             fix="give another output folder, or make this one writable",
         ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a single file of text: complete afterwards, or as it was. Raises OSError.
+
+    A device or pipe is written as it is.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _write(tree: FileTree, fingerprints: Mapping[str, str], dest: Path, *, force: bool) -> WriteReport:

@@ -80,8 +80,16 @@ def is_yaml(path: Path) -> bool:
 
 
 def read_recipe(path: Path) -> bytes:
-    """The bytes of a recipe file; raises E_PATH for what is no readable regular file, E_LIMIT above 8 MiB."""
+    """The bytes of a recipe file.
+
+    Raises E_PATH for what is no readable regular file, E_LIMIT above 8 MiB, E_ENCODING for a name that is not UTF-8.
+    """
     span = SourceSpan(file=path.name)
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        message = f"the name of the recipe, {path.name!a}, is not UTF-8"
+        raise DiagnosticError.of(Code.E_ENCODING, message, fix="rename the file") from error
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -71,6 +72,8 @@ def command(folder: Path, name: str | None, as_yaml: bool, output_format: str) -
     import re
 
     from tdxc.diagnostics import Code, DiagnosticError
+    from tdxc.quoting import shell_word
+    from tdxc.writer import write_whole
 
     image = (
         name if name is not None else re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "image"
@@ -79,15 +82,15 @@ def command(folder: Path, name: str | None, as_yaml: bool, output_format: str) -
         raise DiagnosticError.of(Code.E_VALUE, f"'{image}' is not an image name", fix="use a-z, 0-9, '-' and '.'")
     path = folder / ("recipe.yaml" if as_yaml else "recipe.py")
     text = (_YAML if as_yaml else _PYTHON).replace("{name}", image)
+    if os.path.lexists(path):
+        raise DiagnosticError.of(Code.E_OUTPUT, f"'{path}' exists", fix="choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise DiagnosticError.of(Code.E_OUTPUT, f"'{path}' exists", fix="choose another folder") from error
+        write_whole(path, text)
     except OSError as error:
         raise DiagnosticError.of(Code.E_OUTPUT, f"cannot write '{path}': {error.strerror}") from error
-    following = [f"tdxc check {path}", f"tdxc compile {path} -o out/", f"tdxc build {path}"]
+    word = shell_word(str(path))
+    following = [f"tdxc check {word}", f"tdxc compile {word} -o out/", f"tdxc build {word}"]
     if output_format == "json":
         import json
 

@@ -50,7 +50,9 @@ def _show_resolved(
     if svg is not None:
         from tdxc_emitters.systemd.graph import boot_graph_svg
 
-        svg.write_text(boot_graph_svg(image), encoding="utf-8")
+        from tdxc.writer import write_whole
+
+        write_whole(svg, boot_graph_svg(image))
     if aspect == "ir":
         _print_ir(image, output_format)
     elif aspect == "passes":
