@@ -27,7 +27,7 @@ def report(diagnostics: Iterable[Diagnostic], *, as_json: bool = False) -> None:
     text = render_diagnostics(found, sources_below(_last_root[0]))
     colour = False if os.environ.get("NO_COLOR") else None
     for line in text.splitlines():
-        click.echo(_coloured(line), err=True, color=colour)
+        click.echo(_coloured(_printable(line)), err=True, color=colour)
     errors = sum(d.severity is Severity.ERROR for d in found)
     if errors > 1:
         click.echo(f"\n{errors} errors", err=True)
@@ -59,6 +59,13 @@ _last_root = [Path()]
 def asks_for_json(argv: Sequence[str]) -> bool:
     """Whether a command line has ``--format json``: known even of one that failed before or while it was parsed."""
     return "--format=json" in argv or ("--format", "json") in itertools.pairwise(argv)
+
+
+def _printable(line: str) -> str:
+    """A line without what moves a terminal's cursor: it may repeat a recipe, a tool, or whatever answers there."""
+    if line.isprintable():
+        return line
+    return "".join(ch if ch.isprintable() else " " if ch.isspace() else ascii(ch)[1:-1] for ch in line)
 
 
 def _coloured(line: str) -> str:

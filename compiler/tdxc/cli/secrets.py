@@ -53,13 +53,16 @@ def command(
     token = _private_text(token_file).strip() if token_file else ""
     guest = connect(name, port, tls=not no_tls)
     if action == "status":
-        _print(guest.status().data, output_format)
+        found = guest.status()
+        if not found.is_good:
+            raise found.refusal("to say what it waits for")
+        _print(found.data, output_format)
         return
     proof = None if without_quote else _proof(guest, manifest_file, collateral)
     answer = guest.post(values, token)
     if not answer.is_good:
         raise answer.refusal("the secrets")
-    _print({**answer.data, **_proven(proof, manifest_file)}, output_format)
+    _print({**answer.data, **_proven(proof, manifest_file, no_tls=no_tls)}, output_format)
 
 
 def _check_usage(source: Path | None, manifest_file: Path | None, *, any_image: bool, without_quote: bool) -> None:
@@ -76,7 +79,7 @@ def _check_usage(source: Path | None, manifest_file: Path | None, *, any_image: 
         )
 
 
-def _proven(proof: QuoteAnswer | None, manifest_file: Path | None) -> dict[str, object]:
+def _proven(proof: QuoteAnswer | None, manifest_file: Path | None, *, no_tls: bool) -> dict[str, object]:
     """What was proven, for who reads the answer; and on standard error what was not, as that is to be seen."""
     if proof is None:
         click.echo("not checked: anything: the guest was not asked what it is", err=True)
@@ -86,6 +89,8 @@ def _proven(proof: QuoteAnswer | None, manifest_file: Path | None) -> dict[str, 
         click.echo(f"not checked: {skipped.name}: {skipped.reason}", err=True)
     if manifest_file is None:
         click.echo("not checked: the image: the quote was compared with no manifest (--any-image)", err=True)
+    if no_tls:
+        click.echo("not checked: the connection: without TLS, whoever carries it could read along (--no-tls)", err=True)
     if found.tcb_status:
         click.echo(f"TCB status: {found.tcb_status}", err=True)
     return {
@@ -176,16 +181,19 @@ def _read_secrets(path: Path) -> dict[str, Any]:
 
 
 def _print(data: object, output_format: str) -> None:
+    """What the other side says, which may be anybody."""
     import json
+
+    from tdxc_runtime.secrets import as_line, as_list
 
     if output_format == "json":
         click.echo(json.dumps(data, indent=1))
         return
     fields = data if isinstance(data, dict) else {}
-    for secret in fields.get("secrets", ()):
+    for secret in (each for each in as_list(fields.get("secrets")) if isinstance(each, dict)):
         state = "received" if secret.get("received") else "required" if secret.get("required") else "optional"
-        click.echo(f"{secret.get('name')}  {secret.get('kind')}  {state}")
+        click.echo(f"{as_line(secret.get('name'))}  {as_line(secret.get('kind'))}  {state}")
     for word in ("accepted", "missing"):
-        if fields.get(word):
-            click.echo(f"{word}: {', '.join(map(str, fields[word]))}")
-    click.echo(f"state: {fields.get('state')}")
+        if names := as_list(fields.get(word)):
+            click.echo(f"{word}: {', '.join(map(as_line, names))}")
+    click.echo(f"state: {as_line(fields.get('state'))}")

@@ -54,9 +54,9 @@ class Answer:
         """A refusal as a diagnostic; the guest's words hold no value of a secret, and neither does this."""
         error = self.data.get("error")
         error = error if isinstance(error, dict) else {}
-        faults = [fault for fault in error.get("faults", []) if isinstance(fault, dict)]
-        notes = tuple(Note(message=f"{_line(f.get('secret', ''))}: {_line(f.get('message', ''))}") for f in faults)
-        message = f"the guest refuses {what}: {_line(error.get('message', f'status {self.status}'))}"
+        faults = [fault for fault in as_list(error.get("faults")) if isinstance(fault, dict)]
+        notes = tuple(Note(message=f"{as_line(f.get('secret', ''))}: {as_line(f.get('message', ''))}") for f in faults)
+        message = f"the guest refuses {what}: {as_line(error.get('message', f'status {self.status}'))}"
         return DiagnosticError.of(Code.E_VALUE, message, notes=notes, fix=_FIXES.get(self.error_code, ""))
 
 
@@ -91,9 +91,23 @@ class GuestConnection:
         return self._request("GET", f"/v1/quote?nonce={nonce.hex()}")
 
     def post(self, secrets: Mapping[str, Any], token: str = "") -> Answer:
-        """Hand the secrets over; all are taken, or none."""
+        """Hand the secrets over; all are taken, or none.
+
+        Raises E_SECRET for a token that is not one line of plain characters, and E_VALUE for numbers that JSON lacks.
+        """
+        if token and not (token.isascii() and token.isprintable()):
+            raise DiagnosticError.of(
+                Code.E_SECRET,
+                "the one-time token is more than one line, or has other characters than those of ASCII",
+                fix="write the token alone into its file, as `openssl rand -hex 32` makes one",
+            )
+        try:
+            body = json.dumps({"secrets": secrets}, allow_nan=False).encode()
+        except ValueError:  # its words have the value
+            message = "a secret is a number without end or none at all (.inf, .nan), which JSON lacks"
+            raise DiagnosticError.of(Code.E_VALUE, message, fix="write it in quotation marks, as text") from None
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        return self._request("POST", "/v1/secrets", json.dumps({"secrets": secrets}).encode(), headers)
+        return self._request("POST", "/v1/secrets", body, headers)
 
     def _request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -117,10 +131,15 @@ def connect(host: str, port: int, *, tls: bool = True, timeout_s: float = 20.0) 
 
 @contextlib.contextmanager
 def _opened(host: str, port: int, tls: bool, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
-    connection = _connection(host, port, tls, timeout_s)
+    try:
+        connection = _connection(host, port, tls, timeout_s)
+    except http.client.InvalidURL as fault:
+        raise _no_host(host, port) from fault
     try:
         connection.connect()
         yield connection
+    except UnicodeError as fault:  # of the codec for names with other characters than those of ASCII
+        raise _no_host(host, port) from fault
     except (OSError, http.client.HTTPException) as fault:
         if host.startswith(VSOCK) and isinstance(fault, OSError) and fault.errno in _WITHOUT_VSOCK:
             raise _no_vsock(host, port, fault) from fault
@@ -130,11 +149,16 @@ def _opened(host: str, port: int, tls: bool, timeout_s: float) -> Iterator[http.
             fix = "without TLS, which vsock is unless the recipe says tls='generated', say --no-tls"
         raise DiagnosticError.of(
             Code.E_BACKEND_UNAVAILABLE,
-            f"{host}:{port} does not answer in {what}: {str(fault) or type(fault).__name__}",
+            f"{host}:{port} does not answer in {what}: {as_line(fault) or type(fault).__name__}",
             fix=fix,
         ) from fault
     finally:
         connection.close()
+
+
+def _no_host(host: str, port: int) -> DiagnosticError:
+    message = f"{as_line(host)}:{port} cannot be reached, as that is no name of a host"
+    return DiagnosticError.of(Code.E_BACKEND_UNAVAILABLE, message, fix="give a name or an address: 192.0.2.7:8080")
 
 
 _WITHOUT_VSOCK = frozenset((errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENODEV))
@@ -192,6 +216,7 @@ def _key_of(connection: http.client.HTTPConnection) -> bytes:
     if not isinstance(sock, ssl.SSLSocket):
         return bytes(32)
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     certificate = sock.getpeercert(binary_form=True)
@@ -199,8 +224,8 @@ def _key_of(connection: http.client.HTTPConnection) -> bytes:
         raise DiagnosticError.of(Code.E_VERIFY, "the guest shows no certificate")
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except ValueError as fault:
-        raise DiagnosticError.of(Code.E_VERIFY, f"the guest's certificate cannot be read: {fault}") from fault
+    except (ValueError, UnsupportedAlgorithm) as fault:
+        raise DiagnosticError.of(Code.E_VERIFY, f"the guest's certificate cannot be read: {as_line(fault)}") from fault
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
@@ -209,7 +234,7 @@ def _read(response: http.client.HTTPResponse) -> Answer:
     body = response.read(_ANSWER_LIMIT_BYTES + 1)
     try:
         data = json.loads(body) if len(body) <= _ANSWER_LIMIT_BYTES else None
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict) or data.get("version") != 1:
         raise DiagnosticError.of(
@@ -218,6 +243,11 @@ def _read(response: http.client.HTTPResponse) -> Answer:
     return Answer(status=response.status, data=data)
 
 
-def _line(value: object) -> str:
+def as_list(value: object) -> list[Any]:
+    """A list of the other side's, empty for what is none."""
+    return value if isinstance(value, list) else []
+
+
+def as_line(value: object) -> str:
     """Text of the other side for our terminal: one line, nothing that moves a cursor."""
     return "".join(ch if ch.isprintable() else " " for ch in str(value))[:400]

@@ -13,6 +13,8 @@ import click
 import pytest
 from support.commands import PROGRAM, SMALL, process, project
 from tdxc.cli.boundary import run
+from tdxc.cli.report import report
+from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan
 
 SLOW = """\
 import pathlib, time
@@ -122,6 +124,13 @@ def test_colour_is_for_a_terminal_and_can_be_switched_off(folder: Path, colours:
     os.close(controller)
     assert b"error[E_KEY]" in printed
     assert (b"\x1b[" in printed) == coloured
+
+
+def test_a_diagnostic_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it repeats may be anybody's: a name in a certificate, the words of a tool, a recipe of somebody else's."""
+    notes = (Note(message="b\x9b2J\u202e"),)
+    report([Diagnostic(code=Code.E_VALUE, message="a\x07\tz\x7f", span=SourceSpan(), notes=notes, fix="c\x0fü")])
+    assert capsys.readouterr().err == ("error[E_VALUE]: a\\x07 z\\x7f\n  note: b\\x9b2J\\u202e\n  fix: c\\x0fü\n")
 
 
 def test_a_fault_of_tdxc_is_a_diagnostic_that_asks_for_a_report(capsys: pytest.CaptureFixture[str]) -> None:

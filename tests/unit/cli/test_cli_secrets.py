@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
+import click
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -41,6 +42,7 @@ class Guest:
     report_data: bytes | None = None
     quote_status: int = 200
     post_status: int = 200
+    status_status: int = 200
     answer: dict[str, Any] = attrs.field(factory=dict)
     posts: list[tuple[dict[str, str], Any]] = attrs.field(factory=list)
     raw: bytes | None = None
@@ -67,7 +69,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         guest = self.guest
         if self.path == "/v1/status":
-            self.say(200, {"state": "waiting", "secrets": [{"name": "api_token", "kind": "string", "required": True}]})
+            self.say(
+                guest.status_status,
+                {"state": "waiting", "secrets": [{"name": "api_token", "kind": "string", "required": True}]},
+            )
             return
         if guest.quote_status != 200:
             self.say(guest.quote_status, {"error": {"code": "no_quote", "message": "no TDX here"}})
@@ -374,3 +379,116 @@ def test_who_does_not_answer_is_told(source: Path) -> None:
     outcome = invoke("secrets", "send", "127.0.0.1:1", "--from", source, "--any-image")
     assert outcome.status == 3
     assert "127.0.0.1:1 does not answer in TLS" in outcome.err
+
+
+@pytest.mark.parametrize("secrets", [7, "x", ["x", 1, None], [{"name": 1, "kind": ["x"]}]])
+def test_status_of_whatever_answers(guest: Guest, secrets: object) -> None:
+    """Anybody may answer there, with any JSON."""
+    guest.raw = json.dumps({"version": 1, "state": "\x1b[2Jx", "secrets": secrets}).encode()
+    outcome = invoke("secrets", "status", guest.host)
+    assert (outcome.status, outcome.out.splitlines()[-1]) == (0, "state:  [2Jx")
+
+
+def test_nothing_that_the_other_side_says_moves_the_cursor(
+    guest: Guest, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tdxc.cli.secrets.click.echo", lambda text, **_: shown.append(text))
+    monkeypatch.setattr("tdxc.cli.report.click.echo", lambda text, **_: shown.append(text))
+    shown: list[str] = []
+    evil = "a\x1b[2J\x9b1m\nb\x07"
+    guest.raw = json.dumps({"version": 1, "state": evil, "secrets": [{"name": evil, "kind": evil}]}).encode()
+    invoke("secrets", "status", guest.host)
+    guest.raw = None
+    guest.answer = {"accepted": [evil], "missing": [evil, 1], "state": evil}
+    invoke("secrets", "send", guest.host, "--from", source, "--any-image")
+    guest.answer = {"error": {"code": evil, "message": evil, "faults": [{"secret": evil, "message": evil}, 7]}}
+    guest.post_status = 422
+    invoke("secrets", "send", guest.host, "--from", source, "--any-image")
+    text = click.unstyle("".join(shown))
+    assert text.count("[2J") == 9
+    assert not set("\x1b\x9b\x07") & set(text)
+
+
+@pytest.mark.parametrize("first", [b"SSH-2.0-\x07\r\n\r\n", b"HTTP/1.1 200 \x07\r\n\r\n", b"HTTP/9 \x07\r\n\r\n"])
+def test_what_is_no_server_of_ours(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("tdxc.cli.report.click.echo", lambda text, **_: shown.append(text))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            server.accept()[0].close()  # by which it looks whether anybody is there
+            with server.accept()[0] as peer:
+                peer.recv(4096)
+                peer.sendall(first)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        outcome = invoke("secrets", "status", f"127.0.0.1:{server.getsockname()[1]}", "--no-tls")
+        thread.join()
+    assert outcome.status in {3, 4}
+    assert shown
+    assert "\x07" not in "".join(shown)
+
+
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b"{" * 10, b"\xff", b"null", b"[]", b'{"version":2}', b"9" * 5000])
+def test_answers_that_are_none(guest: Guest, source: Path, raw: bytes) -> None:
+    guest.raw = raw
+    for words in (("status", guest.host), ("send", guest.host, "--from", source, "--any-image")):
+        outcome = invoke("secrets", *words)
+        assert (outcome.status, outcome.err.count("is no secrets server of a guest")) == (4, 1)
+    assert guest.posts == []
+
+
+@pytest.mark.parametrize("error", [7, {"faults": 7}, {"faults": {"a": 1}}, {"faults": [7]}, {"message": None}])
+def test_refusals_of_any_form(guest: Guest, source: Path, error: object) -> None:
+    guest.post_status, guest.answer = 422, {"error": error}
+    outcome = send(guest, source)
+    assert (outcome.status, outcome.err.count("the guest refuses the secrets")) == (1, 1)
+
+
+def test_a_refused_status_is_no_status(guest: Guest) -> None:
+    guest.raw = b'{"version":1,"error":{"code":"rate","message":"too many requests"}}'
+    guest.status_status = 429
+    outcome = invoke("secrets", "status", guest.host)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "too many requests" in outcome.err
+
+
+@pytest.mark.parametrize("token", [f"{VALUE}\n{VALUE}", f"{VALUE}\u20ac", f"{VALUE}\0x", f"{VALUE}\r\nX: y"])
+def test_a_token_that_no_header_holds_is_in_no_message(guest: Guest, source: Path, tmp_path: Path, token: str) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(token.encode())
+    path.chmod(0o600)
+    outcome = send(guest, source, "--token-file", path)
+    assert (outcome.status, guest.posts) == (1, [])
+    assert "error[E_SECRET]: the one-time token" in outcome.err
+
+
+@pytest.mark.parametrize("value", [".nan", "-.inf", "{a: [.inf]}"])
+def test_numbers_that_json_lacks(guest: Guest, source: Path, value: str) -> None:
+    source.write_text(f"api_token: {value}\n")
+    outcome = send(guest, source)
+    assert (outcome.status, guest.posts) == (1, [])
+    assert "which JSON lacks" in outcome.err
+
+
+@pytest.mark.parametrize("host", ["..", f"{'a' * 70}.example", "a b", "a\nb", "\ud800"])
+def test_names_that_no_host_has(source: Path, host: str) -> None:
+    outcome = invoke("secrets", "send", host, "--from", source, "--any-image")
+    assert outcome.status == 3
+    assert "is no name of a host" in outcome.err
+
+
+def test_a_proof_without_tls_says_what_it_is_not(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = functools.partial(verify_quote, root_key=pki.world().root.point)
+    monkeypatch.setattr(proof, "verify_quote", lambda quote, **given: known(quote, **{**given, "at": pki.NOW}))
+    made = Guest(spki=bytes(32))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"guest": made})) as server:
+        made.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        outcome = send(made, source, "--no-tls")
+        server.shutdown()
+        thread.join()
+    assert outcome.status == 0
+    assert "not checked: the connection" in outcome.err

@@ -142,6 +142,14 @@ def test_a_chain_with_a_foreign_link() -> None:
     assert "is not signed by" in failed(result)["certificate chain"]
 
 
+def test_names_of_certificates_are_printable() -> None:
+    who = pki.world()
+    stranger = pki.certify("Intel SGX\x1b[2J\x9b")
+    found = failed(check(pki.quote(pem=pki.chain_pem(who.pck, stranger, who.root))))["certificate chain"]
+    assert found.isprintable()
+    assert r"Intel SGX\x1b[2J\x9b" in found
+
+
 def test_a_leaf_that_is_an_authority_or_named_otherwise() -> None:
     who = pki.world()
     authority = pki.certify("Intel SGX PCK Certificate", who.authority, is_ca=True, extension=pki.sgx_extension())

@@ -128,7 +128,8 @@ def _common_name(name: x509.Name) -> str:
     from cryptography.x509.oid import NameOID
 
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(found[0].value) if len(found) == 1 else ""
+    text = str(found[0].value) if len(found) == 1 else ""
+    return text if text.isprintable() else ascii(text)  # it will be printed, and may be anybody's
 
 
 def point_of(key: EllipticCurvePublicKey) -> bytes:
