@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tdxc.diagnostics import Code, DiagnosticError
+from tdxc_runtime.toolsroot import apt_options
 from tdxc_runtime.toolsroot.apt_options import fetchable, parse_apt_options, render_apt_options, sources_text
 from tdxc_runtime.toolsroot.apt_sources import (
     Mirror,
@@ -231,3 +234,36 @@ def test_fetchable_looks_at_the_disk_and_refuses_odd_schemes(tmp_path: Path) -> 
     assert not fetchable("ssh://host.example/x", {})
     assert not fetchable("http://[bad/x", {})
     assert not fetchable("http://127.0.0.1:1/x", {})
+
+
+@pytest.mark.parametrize(
+    ("answers", "found", "asked"),
+    [
+        ((200,), True, 1),
+        ((404, 200), False, 1),
+        ((403, 200), False, 1),
+        ((503, 200), True, 2),
+        ((0, 429, 200), True, 3),
+        ((500, 502, 503, 200), False, 3),
+    ],
+)
+def test_an_archive_is_asked_again_unless_it_says_that_it_lacks_something(
+    answers: tuple[int, ...], found: bool, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(answers)
+
+    class Archive(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            if status := left.pop(0):  # else nothing comes back
+                self.send_response(status)
+                self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(apt_options, "_PROBE_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Archive) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        assert fetchable(f"http://127.0.0.1:{server.server_port}/InRelease", {}) == found
+        server.shutdown()
+    assert len(answers) - len(left) == asked

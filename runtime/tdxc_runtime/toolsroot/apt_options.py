@@ -6,11 +6,14 @@ They may hold a password, so they travel in files that only the user can read, n
 
 from __future__ import annotations
 
+import http
 import http.client
 import os
 import re
 import shutil
 import subprocess
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +30,7 @@ _TAKEN_OVER = re.compile(
 )
 _OPTION = re.compile(r'^(?P<key>\S+) "(?P<value>.*)";$')
 _PROBE_TIMEOUT_S = 10.0
+_PROBE_PAUSES_S = (0.5, 2.0)
 
 
 def host_apt_options() -> dict[str, str]:
@@ -96,7 +100,11 @@ def _has_suite(uri: str, suite: str) -> bool:
 
 
 def fetchable(url: str, options: Mapping[str, str] | None = None) -> bool:
-    """Whether a URL answers a HEAD request (through the host's apt proxies); ``file:`` and ``copy:`` are on disk."""
+    """Whether a URL answers a HEAD request (through the host's apt proxies); ``file:`` and ``copy:`` are on disk.
+
+    Asked again where nobody answered, or a server with a fault of its own: an archive of security updates must not be
+    left out because of a moment without a network.
+    """
     scheme, _, rest = url.partition(":")
     if scheme in {"file", "copy"}:
         return Path("/" + rest.lstrip("/")).is_file()
@@ -111,9 +119,24 @@ def fetchable(url: str, options: Mapping[str, str] | None = None) -> bool:
     if proxies.get(scheme) == "DIRECT":
         del proxies[scheme]
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    for pause_s in _PROBE_PAUSES_S:
+        answer = _ask(opener, url)
+        if answer is not None:
+            return answer
+        time.sleep(pause_s)
+    return bool(_ask(opener, url))
+
+
+def _ask(opener: urllib.request.OpenerDirector, url: str) -> bool | None:
+    """Whether a server has a URL; None when that cannot be known now."""
     try:
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme is checked above
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - fetchable() has checked the scheme
         with opener.open(request, timeout=_PROBE_TIMEOUT_S) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError, http.client.HTTPException):
+            return bool(answer.status == http.HTTPStatus.OK)
+    except urllib.error.HTTPError as fault:
+        passing = fault.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR or fault.code == http.HTTPStatus.TOO_MANY_REQUESTS
+        return None if passing else False
+    except (OSError, http.client.HTTPException):
+        return None
+    except ValueError:
         return False
