@@ -86,8 +86,9 @@ class DownloadStore:
         """Remove what was not used for ``unused_s``, and then the longest unused above ``total_bytes``; what it was."""
         now = time.time() if now is None else now
         for path in self.folder.glob(".*"):  # of a bake that was killed just then
-            if now - path.lstat().st_mtime > _HALF_S:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # it is whole now
+                if now - path.lstat().st_mtime > _HALF_S:
+                    path.unlink()
         files = self.files()
         size = sum(download.size_bytes for download in files)
         removed = []

@@ -139,7 +139,7 @@ def _link_files(source: Path, target: Path) -> None:
     """Link the files of one folder into another; what is there is replaced, what vanishes meanwhile is left out."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir() if source.is_dir() else ():
-        if path.is_file() and path.name != "lock":
+        if path.is_file() and path.name != "lock" and not path.name.startswith("."):  # of another bake, not yet whole
             beside = target / f".{path.name}.{os.getpid()}"
             with contextlib.suppress(FileNotFoundError):
                 beside.unlink(missing_ok=True)

@@ -74,13 +74,19 @@ class BuildStore:
             os.close(descriptor)
 
     def find(self, key: str) -> CacheEntry | None:
-        """The entry of a key if there is one; raises :class:`CorruptEntryError` when it cannot be understood."""
+        """The entry of a key if there is one; raises :class:`CorruptEntryError` when it cannot be understood.
+
+        Others may remove or replace entries meanwhile, unless the key's lock is held.
+        """
         place = self.folder / key
-        if not place.is_dir():
+        before = _identity(place)
+        if before is None:
             return None
         try:
             entry = _read_entry(place)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+            if _identity(place) != before:
+                return self.find(key)
             raise CorruptEntryError(f"its description cannot be read ({fault})") from fault
         if entry.key != key or cache_key(entry.inputs) != key:
             raise CorruptEntryError("its inputs are not those of its key")
@@ -178,12 +184,14 @@ class BuildStore:
         """The keys of entries whose description cannot be read; with ``archives``, of those not as stored, too."""
         found = []
         for key in self._keys():
+            before = _identity(self.folder / key)
             try:
                 entry = self.find(key)
                 if archives and entry is not None:
                     self._verify(entry)
             except CorruptEntryError:
-                found.append(key)
+                if _identity(self.folder / key) == before:  # not removed or replaced by somebody else meanwhile
+                    found.append(key)
         return tuple(found)
 
     def collect(
@@ -201,13 +209,23 @@ class BuildStore:
             old = unused_s is not None and now - entry.used > unused_s
             above = total_bytes is not None and size > total_bytes
             if (old or above) and self._remove_unless_held(entry.key):
-                size -= entry.size_bytes
                 removed.append(entry)
+            if _identity(self.folder / entry.key) is None:  # whoever has removed it
+                size -= entry.size_bytes
         return tuple(removed)
 
     def remove_damaged(self) -> tuple[str, ...]:
         """Read all entries whole, and remove those that are not what was stored; the keys of those removed."""
-        return tuple(key for key in self.damaged(archives=True) if self._remove_unless_held(key))
+        return tuple(key for key in self.damaged(archives=True) if self._remove_unless_held(key, self._is_damaged))
+
+    def _is_damaged(self, key: str) -> bool:
+        try:
+            entry = self.find(key)
+            if entry is not None:
+                self._verify(entry)
+        except CorruptEntryError:
+            return True
+        return False
 
     def _verify(self, entry: CacheEntry) -> None:
         """Raise :class:`CorruptEntryError` where an archive is missing or has changed."""
@@ -224,16 +242,20 @@ class BuildStore:
             return []
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and len(path.name) == _KEY_DIGITS)
 
-    def _remove_unless_held(self, key: str) -> bool:
+    def _remove_unless_held(self, key: str, wanted: Callable[[str], bool] | None = None) -> bool:
+        """Remove an entry that nobody holds, and that is still there and ``wanted`` now that we hold it."""
         descriptor = self._try_lock(key)
         if descriptor is None:
             return False
         try:
-            self.remove(key)
-            self._lock_path(key).unlink(missing_ok=True)
+            is_removed = _identity(self.folder / key) is not None and (wanted is None or wanted(key))
+            if is_removed:
+                self.remove(key)
+            if _identity(self.folder / key) is None:
+                self._lock_path(key).unlink(missing_ok=True)
         finally:
             os.close(descriptor)
-        return True
+        return is_removed
 
     def _lock_path(self, key: str) -> Path:
         return self.folder / "locks" / f"{key}.lock"
@@ -261,6 +283,15 @@ class BuildStore:
             if not held:
                 os.close(descriptor)
         return descriptor if held else None
+
+
+def _identity(place: Path) -> tuple[int, int] | None:
+    """Inode and change time of a folder: another one at the same path has others; None where there is none."""
+    try:
+        status = place.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _read_entry(place: Path) -> CacheEntry:

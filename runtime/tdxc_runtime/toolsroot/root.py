@@ -8,6 +8,7 @@ Example::
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -202,15 +203,16 @@ class _Lock:
 def _remove_forgotten(folder: Path) -> None:
     """Remove roots that were made by other versions and that nobody has used for a month."""
     for path in folder.parent.glob("*.lock"):
-        old = path.with_suffix("")
-        if old == folder or time.time() - path.stat().st_mtime < _FORGOTTEN_S:
-            continue
-        lock = _Lock.open(path)
-        if old.is_dir() and lock.try_exclude():
-            with scratch_folder(folder.parent, old.name) as scratch:
-                old.rename(scratch / "forgotten")
-            path.unlink()
-            path.with_suffix(".log").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody else removes it
+            old = path.with_suffix("")
+            if old == folder or time.time() - path.stat().st_mtime < _FORGOTTEN_S:
+                continue
+            lock = _Lock.open(path)
+            if old.is_dir() and lock.try_exclude():
+                with scratch_folder(folder.parent, old.name) as scratch:
+                    old.rename(scratch / "forgotten")
+                path.unlink()
+                path.with_suffix(".log").unlink(missing_ok=True)
 
 
 def _examine(folder: Path) -> tuple[Manifest | None, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tdxc_runtime.builds import BuildStore, CacheEntry, cache_key
+from tdxc_runtime.builds import store as module
 from tdxc_runtime.builds.store import CorruptEntryError
 
 INPUTS = {"source": "sha256:aa", "flag.ldflags": "-s -w"}
@@ -288,3 +289,76 @@ def test_archives_that_are_not_what_was_stored_are_removed(store: BuildStore, tm
     assert store.damaged() == ()
     assert store.remove_damaged() == (spoiled.key,)
     assert store.entries() == (whole,)
+
+
+def test_an_entry_that_is_replaced_while_it_is_read_is_read_again(
+    store: BuildStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = add(store, tmp_path)
+    read = module._read_entry
+
+    def replaced(place: Path) -> CacheEntry:
+        monkeypatch.setattr(module, "_read_entry", read)
+        add(store, tmp_path, b"another result")
+        raise FileNotFoundError("what was there is gone")
+
+    monkeypatch.setattr(module, "_read_entry", replaced)
+    found = store.find(old.key)
+    assert found is not None
+    assert found.sha256 == hashlib.sha256(b"another result").hexdigest()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_an_entry_that_changes_while_all_are_looked_at_is_not_damaged(
+    store: BuildStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    entry = add(store, tmp_path)
+    verify = BuildStore._verify
+
+    def too_late(self: BuildStore, seen: CacheEntry) -> None:
+        monkeypatch.setattr(BuildStore, "_verify", verify)
+        if how == "removed":
+            self.remove(entry.key)
+        else:
+            add(self, tmp_path, b"another result")
+        verify(self, seen)
+
+    monkeypatch.setattr(BuildStore, "_verify", too_late)
+    assert store.remove_damaged() == ()
+    assert len(store.entries()) == (how == "replaced")
+
+
+def test_an_entry_that_is_made_whole_before_it_is_removed_stays(
+    store: BuildStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = add(store, tmp_path)
+    (store.folder / entry.key / "rootfs.tar").write_bytes(b"x")
+    lock = BuildStore._try_lock
+
+    def made_again(self: BuildStore, key: str) -> int | None:
+        monkeypatch.setattr(BuildStore, "_try_lock", lock)
+        add(self, tmp_path)
+        return lock(self, key)
+
+    monkeypatch.setattr(BuildStore, "_try_lock", made_again)
+    assert store.remove_damaged() == ()
+    assert store.damaged(archives=True) == ()
+    assert store.entries() != ()
+
+
+def test_what_somebody_else_has_removed_is_not_removed_once_more(
+    store: BuildStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = add(store, tmp_path, b"x" * 100, number="1"), add(store, tmp_path, b"x" * 100, number="2")
+    os.utime(store.folder / first.key / "entry.json", (1000, 1000))
+    lock = BuildStore._try_lock
+
+    def others_collect(self: BuildStore, key: str) -> int | None:
+        monkeypatch.setattr(BuildStore, "_try_lock", lock)
+        self.remove(first.key)
+        return lock(self, key)
+
+    monkeypatch.setattr(BuildStore, "_try_lock", others_collect)
+    assert store.collect(total_bytes=150) == ()
+    assert [entry.key for entry in store.entries()] == [second.key]
+    assert files(store.folder / "locks") == set()
