@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.qemu_crashes import unless_qemu_crashes
 from tdxc_runtime.vm import ConsoleLine, Machine, UkiOnDisk, boot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,10 +40,14 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def console(outputs: tuple[Path, Path]) -> list[ConsoleLine]:
     """Everything on the console up to the target of the image."""
-    lines: list[ConsoleLine] = []
-    with boot(Machine(boot=UkiOnDisk(uki=outputs[0] / "qemu-basic.efi")), on_line=lines.append) as machine:
-        machine.console.wait_for(r"greeter: sandboxed with", BOOT_TIMEOUT_S)
-    return lines
+
+    def attempt() -> list[ConsoleLine]:
+        lines: list[ConsoleLine] = []
+        with boot(Machine(boot=UkiOnDisk(uki=outputs[0] / "qemu-basic.efi")), on_line=lines.append) as machine:
+            machine.console.wait_for(r"greeter: sandboxed with", BOOT_TIMEOUT_S)
+        return lines
+
+    return unless_qemu_crashes(attempt)
 
 
 def text(console: list[ConsoleLine]) -> str:

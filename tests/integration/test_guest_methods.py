@@ -24,7 +24,7 @@ from support.guest_methods import (
     recipe_text,
     source_disk,
 )
-from support.guest_secrets import free_port
+from support.guest_secrets import ANSWER_TIMEOUT_S, free_port
 from tdxc_runtime.secrets import connect
 from tdxc_runtime.vm import ConsoleLine, Forward, Machine, VirtualMachine, boot
 
@@ -109,7 +109,7 @@ def ssh(port: int, key: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command in the machine as root, with this key alone."""
     options = ["BatchMode=yes", "IdentitiesOnly=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
     words = ["ssh", "-F", "none", "-i", str(key), "-p", str(port), *(word for each in options for word in ("-o", each))]
-    return subprocess.run([*words, "root@127.0.0.1", command], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*words, "root@127.0.0.1", command], capture_output=True, text=True, timeout=300, check=False)
 
 
 def send(port: int, folder: Path) -> Outcome:
@@ -138,11 +138,11 @@ def visited(baked: Baked, variants: Variants, keys: Path, tmp_path_factory: pyte
         console.wait_for(r"root@.*# ", BOOT_TIMEOUT_S)
         running.send("modprobe vsock_loopback && echo loaded-$((6 * 7))\r")
         console.wait_for(r"loaded-42", BOOT_TIMEOUT_S)
-        refused = connect("127.0.0.1", port, tls=False).post({"api_token": WRONG})
+        refused = connect("127.0.0.1", port, tls=False, timeout_s=ANSWER_TIMEOUT_S).post({"api_token": WRONG})
         sent = send(port, tmp_path_factory.mktemp("sent"))
         console.wait_for(r"reader: done", BOOT_TIMEOUT_S)
         by_strange_key = ssh(ssh_port, keys / "strange", "true")
-        by_ssh = ssh(ssh_port, keys / "known", "systemctl is-system-running; ls /proc/1/root/etc/shadow")
+        by_ssh = ssh(ssh_port, keys / "known", "systemctl is-system-running --wait; ls /proc/1/root/etc/shadow")
         marks = ssh(ssh_port, keys / "known", "cat /proc/cmdline /etc/os-release").stdout
     return Visited(
         console=said(lines),

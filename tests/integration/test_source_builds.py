@@ -195,7 +195,7 @@ def console(cold: Bench) -> str:
     """Everything on the console until all programs have run."""
     lines: list[ConsoleLine] = []
     uki = cold.path / "build/output/builds.efi"
-    with boot(Machine(boot=UkiOnDisk(uki=uki)), on_line=lines.append) as machine:
+    with boot(Machine(boot=UkiOnDisk(uki=uki), vcpus=1), on_line=lines.append) as machine:
         for _ in (*PROGRAMS, "show-words"):  # in whatever order systemd starts them
             machine.console.wait_for(rf"(?:{'|'.join(PROGRAMS)}): |words\.key=", BOOT_TIMEOUT_S)
     text = "\n".join(line.text for line in lines)

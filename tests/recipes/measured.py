@@ -4,11 +4,11 @@ from tdx import Image, Kernel
 
 REPORT = """\
 #!/bin/sh
-# Prints the TPM's event log and its PCRs, each line marked and the log with its digest; twice, should one be garbled.
+# Prints the TPM's event log and its PCRs, each line marked and the log with its digest; again, should one be garbled.
 set -eu
 log=/sys/kernel/security/tpm0/binary_bios_measurements
 pcrs=/sys/class/tpm/tpm0
-for _ in 1 2; do
+for _ in 1 2 3; do
     echo "report: begin"
     base64 -w 100 "$log" | while read -r line; do echo "log $line"; done
     for bank in sha256 sha384; do

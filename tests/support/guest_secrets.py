@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from tdxc_runtime.secrets import GuestConnection, connect, prove
 from tdxc_runtime.vm import ConsoleLine, DirectKernel, Forward, UkiOnDisk, VirtualMachine, boot
 
 BOOT_TIMEOUT_S = 420.0
+ANSWER_TIMEOUT_S = 120.0
 VALUE = 'tok_with "quotes", $HOME, `ticks`, a \\ and\na line'
 OTHER = "tok_of_somebody_else"
 SERVICES = ("reader", "asker", "stranger")
@@ -35,12 +38,20 @@ class Delivered:
     sent: subprocess.CompletedProcess[str]
 
 
+_PORTS = itertools.count(20000 + os.getpid() % 700 * 16)
+
+
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine that nobody listens on, nor will until a machine has been started.
+
+    It is none of those that the kernel gives to whoever asks for any (``ip_local_port_range`` of ip(7)), and test
+    processes that run at the same time begin at different ones.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is always another port")
 
 
 def refusals(guest: GuestConnection) -> Iterator[str]:
@@ -82,7 +93,7 @@ def deliver(place: Place, started: UkiOnDisk | DirectKernel, folder: Path) -> De
     """Boot, post wrong secrets and then the right ones, and wait until the services have run."""
     lines: list[ConsoleLine] = []
     with waiting(place, started, lines) as (running, port):
-        guest = connect("127.0.0.1", port)
+        guest = connect("127.0.0.1", port, timeout_s=ANSWER_TIMEOUT_S)
         status = dict(guest.status().data)
         refused = tuple(refusals(guest))
         sent = send(port, folder)
@@ -96,7 +107,7 @@ def cut_off_behind_post(place: Place, started: UkiOnDisk | DirectKernel, seconds
     """Cut the power ``seconds`` after the post of the right secrets has begun; the console, and the state before."""
     lines: list[ConsoleLine] = []
     with waiting(place, started, lines) as (running, port):
-        guest = connect("127.0.0.1", port)
+        guest = connect("127.0.0.1", port, timeout_s=ANSWER_TIMEOUT_S)
         status = dict(guest.status().data)
         post = threading.Thread(target=_post, args=(guest,))
         post.start()
