@@ -9,6 +9,15 @@ PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '== %s  %s\n' "$(date +%H:%M:%S)" "$1"; }
 
+again() { # again COMMAND...: what fetches over the network is tried four times
+    for pause in 3 10 30; do
+        if "$@"; then return; fi
+        say "failed, once more in $pause s: $1"
+        sleep "$pause"
+    done
+    "$@"
+}
+
 missing=""
 want() { # want PROBE PACKAGE: the probe says whether the package is there
     if ! sh -c "$1" >/dev/null 2>&1; then missing="$missing $2"; fi
@@ -44,9 +53,12 @@ if [ -n "$missing" ]; then
         exit 3
     fi
     say "install$missing"
-    apt-get update -qq
-    # shellcheck disable=SC2086 # a list of package names
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 $missing >/dev/null
+    export DEBIAN_FRONTEND=noninteractive
+    install_missing() {
+        # shellcheck disable=SC2086 # a list of package names
+        apt-get update -qq && apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 $missing >/dev/null
+    }
+    again install_missing
 fi
 
 if [ ! -x "$venv/bin/python" ]; then
@@ -56,8 +68,10 @@ fi
 say "install tdxvm into $venv${group:+ with what its $group group needs}"
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 if [ -n "$group" ]; then
-    pip install --upgrade "pip>=25.1" # the first that knows groups
-    pip install --editable . --group "$group"
+    again pip install --upgrade "pip>=25.1" # the first that knows groups
+    again pip install --editable . --group "$group"
+    go=$(cd "$venv/bin" && pwd)/go
+    (cd runtime/guest && again "$go" mod download)
 else
-    pip install --editable .
+    again pip install --editable .
 fi
