@@ -15,7 +15,18 @@ import pytest
 from support.builds import authored_build, local_source, resolved_build, run_scripts
 from support.resolved_images import SPAN, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc.ir import Artifact, Blob, BuildSource, CompiledImage, File, Package, ResolvedImage, SourceFile, Toolchain
+from tdxc.ir import (
+    Artifact,
+    Blob,
+    BuildLanguage,
+    BuildSource,
+    CompiledImage,
+    File,
+    Package,
+    ResolvedImage,
+    SourceFile,
+    Toolchain,
+)
 from tdxc.passes.builds import check_variables, lower_build
 from tdxc.tree import FileTree
 from tdxc_emitters import emit_image
@@ -233,12 +244,17 @@ def repository(folder: Path) -> str:
     folder.mkdir()
     (folder / "sub").mkdir()
     (folder / "sub/input").write_text("from git\n")
-    name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-    for command in (["init", "-q", "-b", "trunk"], ["add", "."], [*name, "commit", "-q", "-m", "x"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
+    subprocess.run(["git", "init", "-q", "-b", "trunk"], cwd=folder, check=True)
+    commit_all(folder)
     return subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
     ).stdout.strip()
+
+
+def commit_all(folder: Path) -> None:
+    name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["add", "."], [*name, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 def copied(source: BuildSource) -> Any:
@@ -264,6 +280,57 @@ def test_a_commit_that_the_repository_lacks_fails(tmp_path: Path) -> None:
     source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="0" * 40, subdir="sub")
     with pytest.raises(subprocess.CalledProcessError):
         run_scripts(emitted(copied(source)), "tool", tmp_path)
+
+
+PLAYED_TOOLS = {
+    BuildLanguage.GO: (
+        "go.sum",
+        """
+case $1 in
+    env) echo "${PWD%/sub}/go.mod" ;;
+    list) exit 1 ;;
+    mod) pwd ;;
+    build) pwd && echo made > ../../out/tool ;;
+esac
+""",
+    ),
+    BuildLanguage.RUST: (
+        "Cargo.lock",
+        """
+case $1 in
+    locate-project) echo "${PWD%/sub}/Cargo.toml" ;;
+    fetch) ls Cargo.lock ;;
+    build) pwd && mkdir -p "$CARGO_TARGET_DIR/release" && echo made > "$CARGO_TARGET_DIR/release/tool" ;;
+esac
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("language", PLAYED_TOOLS)
+def test_a_lock_file_above_the_folder_of_the_program_is_found(tmp_path: Path, language: BuildLanguage) -> None:
+    lock, program = PLAYED_TOOLS[language]
+    repository(tmp_path / "git")
+    for name in ("go.mod", "Cargo.toml", lock):
+        (tmp_path / "git" / name).touch()
+    commit_all(tmp_path / "git")
+    for name in ("go", "cargo"):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{program}")
+        (tmp_path / name).chmod(0o755)
+    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="trunk", subdir="sub")
+    wanted = authored_build(
+        language,
+        source=source,
+        environment=(("PATH", f"{tmp_path}:/usr/bin:/bin"),),
+        artifacts=(Artifact(span=SPAN, source="", dest="/usr/bin/tool"),),
+    )
+    dest = run_scripts(emitted(lower_build(resolved_image().base, wanted)), "tool", tmp_path)
+    assert (dest / "usr/bin/tool").read_text() == "made\n"
+    (tmp_path / "git" / lock).unlink()
+    commit_all(tmp_path / "git")
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(lower_build(resolved_image().base, wanted)), "tool", tmp_path / "again")
+    assert f"the source has no {lock}" in caught.value.stderr
 
 
 @pytest.mark.parametrize("top", ["./project-1.0/", "./"])

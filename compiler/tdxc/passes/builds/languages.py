@@ -25,6 +25,11 @@ from tdxc.passes.builds.recipe import (
 _DOTNET_RUNTIME = "linux-x64"
 
 _GO_FETCH = """\
+# The module may begin above the folder that the build runs in.
+module=$(go env GOMOD)
+if [[ $module == */go.mod ]]; then
+    cd "${{module%/*}}"
+fi
 if [[ -f vendor/modules.txt ]]; then
     echo 'The modules are in vendor/ of the source.'
 else
@@ -34,6 +39,13 @@ else
     fi
     fetch_modules
 fi"""
+
+_RUST_FETCH = """\
+# The workspace, which has the lock file, may begin above the folder that the build runs in.
+project=$(cargo locate-project --workspace --message-format plain)
+cd "${{project%/*}}"
+{need_lock}
+fetch_crates"""
 
 # NuGet makes a lock file where there is none, also in locked mode. All files of the source have the time of the epoch.
 _DOTNET_FETCH = """\
@@ -101,7 +113,7 @@ def rust(build: Build) -> Recipe:
         f"--bin {word(build, build.program)}",
     )
     return Recipe(
-        fetch="\n".join((need_lock(build, "Cargo.lock", "cargo generate-lockfile"), "fetch_crates")),
+        fetch=_RUST_FETCH.format(need_lock=need_lock(build, "Cargo.lock", "cargo generate-lockfile")),
         compile=f"{compiled}\ninstall -D {words(build, program, f'{home}/out/{build.program}')}",
         version_command="rustc --version | cut -d ' ' -f 2",
         environment=(

@@ -174,6 +174,11 @@ cd /var/lib/tdxc-build/hello-go/source
 
 echo '‣ build hello-go: fetching its dependencies'
 (
+# The module may begin above the folder that the build runs in.
+module=$(go env GOMOD)
+if [[ $module == */go.mod ]]; then
+    cd "${module%/*}"
+fi
 if [[ -f vendor/modules.txt ]]; then
     echo 'The modules are in vendor/ of the source.'
 else

@@ -201,6 +201,9 @@ cd /var/lib/tdxc-build/hello-rust/source
 
 echo '‣ build hello-rust: fetching its dependencies'
 (
+# The workspace, which has the lock file, may begin above the folder that the build runs in.
+project=$(cargo locate-project --workspace --message-format plain)
+cd "${project%/*}"
 need_lock Cargo.lock 'cargo generate-lockfile'
 fetch_crates
 )

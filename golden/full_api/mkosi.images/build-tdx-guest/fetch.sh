@@ -160,6 +160,11 @@ cd /var/lib/tdxc-build/tdx-guest/source
 
 echo '‣ build tdx-guest: fetching its dependencies'
 (
+# The module may begin above the folder that the build runs in.
+module=$(go env GOMOD)
+if [[ $module == */go.mod ]]; then
+    cd "${module%/*}"
+fi
 if [[ -f vendor/modules.txt ]]; then
     echo 'The modules are in vendor/ of the source.'
 else
