@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan, nearest
 from tdxc.ir import EncryptedDisk, GuestKey, Node, ResolvedImage, Secret, SecretDelivery, SecretTarget
-from tdxc.passes.guest_uses import parts_of
+from tdxc.passes.guest_uses import Parts, parts_of
+from tdxc.passes.unit_sections import is_true, last_value, words
 
 _BASES = ("debian/trixie",)
 """Bases whose Go (1.24) builds ``tdx-guest``: bookworm has 1.19 and noble 1.22."""
@@ -140,7 +141,8 @@ def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[
 
 
 def _check_targets(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[Diagnostic]:
-    services = [parts.name for parts in parts_of(image) if parts.is_whole and parts.name.endswith(".service")]
+    units = parts_of(image)
+    services = [parts.name for parts in units if parts.is_whole and parts.name.endswith(".service")]
     first: dict[tuple[str, str], tuple[Secret, SecretTarget]] = {}
     files = {target.path: target for secret in delivery.secrets for target in secret.targets if target.path}
     used = {name for unit in image.units if unit.needs for name in unit.needs.secrets}
@@ -156,6 +158,7 @@ def _check_targets(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[D
         for target in secret.targets:
             yield from _check_target(secret, target, services)
             yield from _check_folders(target, files)
+            yield from _check_places(target, image, units)
             place = (target.path, "") if target.kind == "file" else (target.variable, target.scope)
             if place not in first:
                 first[place] = secret, target
@@ -175,6 +178,48 @@ def _check_folders(target: SecretTarget, files: dict[str, SecretTarget]) -> Iter
             message = f"'{target.path}' is below '{folder}', which is the file of a secret"
             yield _fault(Code.E_CONFLICT, message, target, "give each its own folder", "it is here", files[folder])
         folder = folder.rpartition("/")[0]
+
+
+def _check_places(target: SecretTarget, image: ResolvedImage, units: tuple[Parts, ...]) -> Iterator[Diagnostic]:
+    """The file of a secret is nothing else's, and its folder is root's for as long as the machine runs."""
+    for key in image.guest_keys:
+        if target.path and target.path == key.pipe:
+            message = (
+                f"'{key.pipe}' is the pipe of the key '{key.name}', which a boot step reads before any secret comes"
+            )
+            fix = "write the key into the pipe in a service of your own, with early=True"
+            yield _fault(Code.E_CONFLICT, message, target, fix, "the key is declared here", key)
+    service = image.quote_service
+    if service is not None and target.path == service.socket:
+        message = f"'{target.path}' is the socket for quotes"
+        yield _fault(Code.E_CONFLICT, message, target, "write '/run/secrets/…'", "it is declared here", service)
+    for parts in units if target.path else ():
+        for folder, what in _given_folders(parts):
+            if target.path.startswith(f"{folder}/"):
+                message = f"'{target.path}' is in '{folder}', which systemd {what} '{parts.name}'"
+                fix = "give the secret a folder of its own, '/run/secrets/…'"
+                yield _fault(Code.E_CONFLICT, message, target, fix, "that is declared here", parts.node)
+
+
+def _given_folders(parts: Parts) -> Iterator[tuple[str, str]]:
+    """Folders below /run that systemd gives to the user of a service with all that is in them, or removes behind it.
+
+    These are systemd.exec(5)'s ``RuntimeDirectory=``, which ``service(writes=…)`` becomes as well.
+    """
+    users = [last_value(unit, "Service", "User") for unit in parts.units]
+    dynamic = any(is_true(last_value(unit, "Service", "DynamicUser")) for unit in parts.units)
+    is_others = dynamic or any(user not in {"", "root", "0"} for user in users)
+    stays = any(is_true(last_value(unit, "Service", "RuntimeDirectoryPreserve")) for unit in parts.units)
+    for unit in parts.units:
+        for word in words(unit, "Service", "RuntimeDirectory"):
+            if is_others or not stays:
+                yield (
+                    f"/run/{word.partition(':')[0]}",
+                    "gives to the user of" if is_others else "removes at each stop of",
+                )
+        for path in unit.needs.writes if unit.needs and is_others else ():
+            if path.startswith("/run/"):
+                yield path.rstrip("/"), "gives to the user of"
 
 
 def _check_target(secret: Secret, target: SecretTarget, services: list[str]) -> Iterator[Diagnostic]:

@@ -53,6 +53,8 @@ _SHELLS = frozenset(("ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"))
 _STARTERS = frozenset(("flock", "runuser", "script", "su"))
 """Programs beside shells that read what follows ``-c`` as a shell's text."""
 
+_CREDENTIAL_TOOL = "systemd-creds"
+
 _TEXT_FOLLOWS = re.compile(r"-[a-zA-Z]*c|--command")
 _SPLIT_FOLLOWS = re.compile(r"-[a-zA-Z0]*S|--split-string")
 _INLINE = {
@@ -78,11 +80,12 @@ _ENVIRON = re.compile(r"/proc/[^/\s]+/(?:task/[^/\s]+/)?environ\b")
 class SecretNames:
     """By what a command line can name one secret: a variable (or none), its files, and folders that hold them.
 
-    A path that ends with a slash stands for all that is below.
+    A path that ends with a slash stands for all that is below. ``credentials`` are its names for systemd-creds(1).
     """
 
     variable: str = ""
     paths: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
 
     def named_in(self, text: str) -> str:
         """The path by which text names the secret, empty for none."""
@@ -90,7 +93,8 @@ class SecretNames:
 
     def is_hinted_in(self, text: str) -> bool:
         """Whether text may name the secret at all; quick."""
-        return bool(self.variable and self.variable in text) or any(path in text for path in self.paths)
+        by_tool = self.credentials and _CREDENTIAL_TOOL in text
+        return bool(by_tool or (self.variable and self.variable in text)) or any(path in text for path in self.paths)
 
 
 def names_path(path: str, text: str) -> bool:
@@ -107,6 +111,9 @@ def exposure(command: str, names: SecretNames) -> str:
     """
     if names.variable and _expands(names.variable, command):
         return f"expands ${{{names.variable}}}"
+    printed = next((name for name in names.credentials if _prints(name, command)), "")
+    if printed:
+        return f"lets '{_CREDENTIAL_TOOL}' print the credential {printed}"
     return next((found for words in _commands(command) if (found := _judge(words, names, in_shell=False))), "")
 
 
@@ -268,6 +275,13 @@ def _mentions(variable: str, text: str) -> bool:
 
 def _expands(variable: str, text: str) -> bool:
     return re.search(rf"\$\{{?[#!]?{re.escape(variable)}(?![A-Za-z0-9_])", text) is not None
+
+
+def _prints(credential: str, text: str) -> bool:
+    """Whether systemd-creds(1) puts out a credential, which it finds by its name."""
+    place = text.find(_CREDENTIAL_TOOL)
+    words = re.split(r"[^\w.-]+", text[place:]) if place >= 0 else []
+    return "cat" in words and credential in words[words.index("cat") :]
 
 
 def _base(word: str) -> str:

@@ -95,7 +95,8 @@ def _view(secrets: tuple[Secret, ...], parts: list[Unit]) -> _View:
     for secret in secrets:
         names += ((secret, target, _names(target, bare, loaded)) for target in secret.targets)
         own = (f"{bare.credentials}/{secret.name}", bare.credentials) if secret.name in held else ()
-        names.append((secret, None, SecretNames(paths=(*own, _STATE_FOLDER))))
+        credentials = (secret.name,) if secret.name in held else ()
+        names.append((secret, None, SecretNames(paths=(*own, _STATE_FOLDER), credentials=credentials)))
     has_environment = not any(is_early(unit) for unit in parts)
     variables = tuple((secret, target) for secret, target, given in names if target and given.variable)
     return records.evolve(
@@ -110,9 +111,10 @@ def _view(secrets: tuple[Secret, ...], parts: list[Unit]) -> _View:
 def _names(target: SecretTarget, view: _View, loaded: list[str]) -> SecretNames:
     if target.kind == "env":
         return SecretNames(variable=target.variable if target.scope in {"global", view.unit} else "")
-    own = (value.partition(":") for value in loaded)
-    files = [f"{view.credentials}/{name}" for name, _, path in own if path == target.path]
-    return SecretNames(paths=(target.path, *files, *_folders(target.path)))
+    given = (value.partition(":") for value in loaded)
+    own = tuple(name for name, _, path in given if path == target.path)
+    files = (f"{view.credentials}/{name}" for name in own)
+    return SecretNames(paths=(target.path, *files, *_folders(target.path)), credentials=own)
 
 
 def _folders(path: str) -> Iterator[str]:

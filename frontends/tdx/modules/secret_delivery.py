@@ -153,7 +153,7 @@ class SecretDelivery:
             paths = [target.path for secret in self._secrets for target in secret.targets if target.path]
             folders = sorted({path.rpartition("/")[0] for path in paths} - {"/run"} | {"/run/tdx-guest"})
             image.on_boot(
-                f"install -d -m 0711 {quoting.shell_words(folders)}", name="secret-delivery", priority=SECRETS_PRIORITY
+                f"mkdir -p -m 0711 {quoting.shell_words(folders)}", name="secret-delivery", priority=SECRETS_PRIORITY
             )
 
 

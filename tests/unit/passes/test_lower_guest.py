@@ -11,6 +11,7 @@ from tdxc.diagnostics import Code, Diagnostic
 from tdxc.ir import (
     Blob,
     BootStep,
+    Directive,
     EncryptedDisk,
     EnvironmentVariable,
     File,
@@ -24,6 +25,7 @@ from tdxc.ir import (
     Secret,
     SecretDelivery,
     SecretTarget,
+    Section,
     Service,
     Setting,
     Unit,
@@ -289,6 +291,39 @@ CONTRADICTIONS: dict[str, tuple[Code, int, dict[str, Any]]] = {
         {"secret_delivery": delivery(secret(file()), secret(file(line=16), name="other", line=15))},
     ),
     "one file twice": (Code.E_CONFLICT, 16, {"secret_delivery": delivery(secret(file(), file(line=16)))}),
+    "the pipe of a key": (
+        Code.E_CONFLICT,
+        11,
+        {
+            "secret_delivery": delivery(secret(file("/run/disk-key"))),
+            "guest_keys": (GuestKey(span=at(2), name="disk", strategy="pipe", pipe="/run/disk-key"),),
+            "encrypted_disks": (DISK,),
+        },
+    ),
+    "the socket for quotes": (
+        Code.E_CONFLICT,
+        11,
+        {
+            "secret_delivery": delivery(secret(file("/run/tdxs.sock"))),
+            "quote_service": QuoteService(span=at(4), source="configfs", group="tdx", socket="/run/tdxs.sock"),
+        },
+    ),
+    "a folder that goes with its service": (
+        Code.E_CONFLICT,
+        11,
+        {
+            "secret_delivery": delivery(secret(file("/run/app/keys/token"))),
+            "services": (service(runtime_directory="x app:link"),),
+        },
+    ),
+    "a folder that is given away": (
+        Code.E_CONFLICT,
+        11,
+        {
+            "secret_delivery": delivery(secret(file("/run/app/token"))),
+            "services": (service(user="app", writes=("/run/app",)),),
+        },
+    ),
     "one variable": (
         Code.E_CONFLICT,
         16,
@@ -322,6 +357,20 @@ def test_contradictions_are_refused_at_their_line(name: str) -> None:
     _, found = run(LowerGuest(), resolved(reference, **rest))
     assert [(d.code, d.span.line) for d in found] == [(code, line)]
     assert found[0].fix
+
+
+def test_folders_that_stay_roots_may_hold_secrets() -> None:
+    kept = Section(
+        span=at(21),
+        name="Service",
+        directives=tuple(
+            Directive(span=at(21), key=key, value=value)
+            for key, value in (("RuntimeDirectory", "app"), ("RuntimeDirectoryPreserve", "yes"))
+        ),
+    )
+    for fields in ({"extra_unit": (kept,)}, {"writes": ("/run/app",)}, {"user": "root", "writes": ("/run/app",)}):
+        _, found = lower(secret_delivery=delivery(secret(file("/run/app/token"))), services=(service(**fields),))
+        assert found == ()
 
 
 LEAKS: dict[str, tuple[int, dict[str, Any]]] = {
