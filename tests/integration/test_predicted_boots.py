@@ -7,6 +7,7 @@ kernels, and Secure Boot with keys of our own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,7 +174,9 @@ def test_a_uki_on_disk(generations: dict[str, Generation], parts: Parts) -> None
     write_disk(uki, disk)
     request = MeasurementRequest(artifact=disk, boot=BootMode.DISK, secure_boot=False, units=frozenset())
     manifest = predict(request).manifest
-    assert made.stub.startswith("262")
+    number = re.match(r"\d+", made.stub)
+    assert number is not None
+    assert int(number[0]) >= 262
     check_registers(manifest, boot, tuple(register for register in PREDICTED if register.index != 9))
     assert not manifest.expected(Register.pcr(9)), "the boot secret makes the initrd unpredictable"
     check_shared_rules(made, boot, direct=False)

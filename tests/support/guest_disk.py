@@ -125,6 +125,7 @@ def kill_behind(place: Place, started: UkiOnDisk | DirectKernel, pattern: str, s
         with contextlib.suppress(subprocess.TimeoutExpired):
             machine.running.popen.wait(seconds)
         machine.running.popen.kill()
+        machine.console.join(BOOT_TIMEOUT_S)  # QEMU, which ends behind its supervisor, has let go of the disk
     show(lines)
     return lines
 

@@ -114,6 +114,7 @@ def cut_off_behind_post(place: Place, started: UkiOnDisk | DirectKernel, seconds
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.running.popen.wait(seconds)
         running.running.popen.kill()
+        running.console.join(BOOT_TIMEOUT_S)  # QEMU, which ends behind its supervisor, has let go of the disk
         post.join()
     return said(lines), status
 
