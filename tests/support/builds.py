@@ -49,6 +49,25 @@ def resolved_build(**changes: Any) -> ResolvedBuild:
     return ResolvedBuild(**{**fields, **changes})
 
 
+def repository(folder: Path) -> str:
+    """A git repository with one commit and a branch; gives the commit."""
+    folder.mkdir()
+    (folder / "sub").mkdir()
+    (folder / "sub/input").write_text("from git\n")
+    subprocess.run(["git", "init", "-q", "-b", "trunk"], cwd=folder, check=True)
+    commit_all(folder)
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def commit_all(folder: Path) -> None:
+    """Commit what is in a repository."""
+    name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["add", "."], [*name, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+
+
 def run_scripts(tree: FileTree, name: str, folder: Path, umask: int = 0o022, *, network: str = "") -> Path:
     """Run ``fetch.sh`` and ``build.sh`` as inside the environment, which is moved below ``folder``.
 

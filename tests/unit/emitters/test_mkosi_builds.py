@@ -12,13 +12,12 @@ from typing import Any
 
 import attrs
 import pytest
-from support.builds import authored_build, local_source, resolved_build, run_scripts
+from support.builds import authored_build, local_source, repository, resolved_build, run_scripts
 from support.resolved_images import SPAN, resolved_image
 from tdxc.diagnostics import Code, DiagnosticError
 from tdxc.ir import (
     Artifact,
     Blob,
-    BuildLanguage,
     BuildSource,
     CompiledImage,
     File,
@@ -180,15 +179,6 @@ def test_a_patch_that_does_not_apply_fails(tmp_path: Path) -> None:
         run_scripts(emitted(greeting(patches=patches)), "tool", tmp_path)
 
 
-def test_patches_apply_at_the_top_of_the_source_as_upstream_writes_them(tmp_path: Path) -> None:
-    commit = repository(tmp_path / "git")
-    patch = b"--- a/sub/input\n+++ b/sub/input\n@@ -1 +1 @@\n-from git\n+patched\n"
-    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev=commit, subdir="sub")
-    patches = (SourceFile(span=SPAN, path="01-a.patch", content=Blob.of(patch)),)
-    dest = run_scripts(emitted(attrs.evolve(copied(source), patches=patches)), "tool", tmp_path)
-    assert (dest / "usr/share/result").read_text() == "patched\n"
-
-
 def test_a_patch_that_fits_only_by_guessing_fails(tmp_path: Path) -> None:
     files = {"input": "ONE\ntwo\nthree\nfour\nfive\n"}
     patch = b"--- a/input\n+++ b/input\n@@ -1,5 +1,5 @@\n one\n two\n three\n-four\n+4\n five\n"
@@ -237,149 +227,6 @@ def test_a_lock_file_that_is_missing_stops_the_fetching(tmp_path: Path) -> None:
         run_scripts(emitted(greeting(fetch="need_lock go.sum 'go mod tidy'")), "tool", tmp_path)
     assert "the source has no go.sum" in caught.value.stderr
     assert "go mod tidy" in caught.value.stderr
-
-
-def repository(folder: Path) -> str:
-    """A git repository with one commit and a branch; gives the commit."""
-    folder.mkdir()
-    (folder / "sub").mkdir()
-    (folder / "sub/input").write_text("from git\n")
-    subprocess.run(["git", "init", "-q", "-b", "trunk"], cwd=folder, check=True)
-    commit_all(folder)
-    return subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def commit_all(folder: Path) -> None:
-    name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-    for command in (["add", "."], [*name, "commit", "-q", "-m", "x"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
-
-
-def copied(source: BuildSource) -> Any:
-    return resolved_build(
-        source=source,
-        compile="cp input result; ! test -e ../.git",
-        artifacts=(artifact("sub/result", "/usr/share/result"),),
-        environment=(("PATH", "/usr/bin:/bin"),),
-    )
-
-
-@pytest.mark.parametrize("by_branch", [False, True])
-def test_git_gives_the_commit_that_was_asked_for(tmp_path: Path, by_branch: bool) -> None:
-    commit = repository(tmp_path / "git")
-    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="trunk" if by_branch else commit, subdir="sub")
-    dest = run_scripts(emitted(copied(source)), "tool", tmp_path)
-    assert (dest / "usr/share/result").read_text() == "from git\n"
-    assert not (tmp_path / "build/tool/network").exists()
-
-
-def test_a_commit_that_the_repository_lacks_fails(tmp_path: Path) -> None:
-    repository(tmp_path / "git")
-    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="0" * 40, subdir="sub")
-    with pytest.raises(subprocess.CalledProcessError):
-        run_scripts(emitted(copied(source)), "tool", tmp_path)
-
-
-PLAYED_TOOLS = {
-    BuildLanguage.GO: (
-        "go.sum",
-        """
-case $1 in
-    env) echo "${PWD%/sub}/go.mod" ;;
-    list) exit 1 ;;
-    mod) pwd ;;
-    build) pwd && echo made > ../../out/tool ;;
-esac
-""",
-    ),
-    BuildLanguage.RUST: (
-        "Cargo.lock",
-        """
-case $1 in
-    locate-project) echo "${PWD%/sub}/Cargo.toml" ;;
-    fetch) ls Cargo.lock ;;
-    build) pwd && mkdir -p "$CARGO_TARGET_DIR/release" && echo made > "$CARGO_TARGET_DIR/release/tool" ;;
-esac
-""",
-    ),
-}
-
-
-@pytest.mark.parametrize("language", PLAYED_TOOLS)
-def test_a_lock_file_above_the_folder_of_the_program_is_found(tmp_path: Path, language: BuildLanguage) -> None:
-    lock, program = PLAYED_TOOLS[language]
-    repository(tmp_path / "git")
-    for name in ("go.mod", "Cargo.toml", lock):
-        (tmp_path / "git" / name).touch()
-    commit_all(tmp_path / "git")
-    for name in ("go", "cargo"):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{program}")
-        (tmp_path / name).chmod(0o755)
-    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="trunk", subdir="sub")
-    wanted = authored_build(
-        language,
-        source=source,
-        environment=(("PATH", f"{tmp_path}:/usr/bin:/bin"),),
-        artifacts=(Artifact(span=SPAN, source="", dest="/usr/bin/tool"),),
-    )
-    dest = run_scripts(emitted(lower_build(resolved_image().base, wanted)), "tool", tmp_path)
-    assert (dest / "usr/bin/tool").read_text() == "made\n"
-    (tmp_path / "git" / lock).unlink()
-    commit_all(tmp_path / "git")
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        run_scripts(emitted(lower_build(resolved_image().base, wanted)), "tool", tmp_path / "again")
-    assert f"the source has no {lock}" in caught.value.stderr
-
-
-@pytest.mark.parametrize("top", ["./project-1.0/", "./"])
-def test_a_tarball_is_unpacked_once_its_digest_is_right(tmp_path: Path, top: str) -> None:
-    inner = tmp_path / "in" / top / "sub"
-    inner.mkdir(parents=True)
-    (inner / "input").write_text("from a tarball\n")
-    (inner / "../.hidden").touch()
-    archive = tmp_path / "x[1-2]{a,b}.tar.gz"
-    subprocess.run(["tar", "-czf", str(archive), "-C", str(tmp_path / "in"), "."], check=True)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    for number, (sha256, fits) in enumerate(((digest, True), ("0" * 64, False))):
-        folder = tmp_path / str(number)
-        tree = emitted(copied(BuildSource(span=SPAN, tarball=f"file://{archive}", sha256=sha256, subdir="sub")))
-        if fits:
-            assert (run_scripts(tree, "tool", folder) / "usr/share/result").read_text() == "from a tarball\n"
-        else:
-            with pytest.raises(subprocess.CalledProcessError) as caught:
-                run_scripts(tree, "tool", folder)
-            assert digest in caught.value.stderr
-            assert sha256 in caught.value.stderr
-
-
-@pytest.mark.parametrize("installer", [False, True])
-def test_a_pinned_toolchain_is_unpacked_or_installed_and_asked_for_its_version(tmp_path: Path, installer: bool) -> None:
-    inner = tmp_path / "in/toolchain-1.2"
-    (inner / "part").mkdir(parents=True)
-    program = "#!/bin/sh\necho 1.2.3\n"
-    if installer:
-        (inner / "part/compiler").write_text(program)
-        move = 'mkdir -p "${1#--prefix=}/bin" && cp part/compiler "${1#--prefix=}/bin/"'
-        (inner / "install.sh").write_text(f'#!/bin/sh\nset -e\ncd "$(dirname "$0")"\n{move}\n')
-        (inner / "install.sh").chmod(0o755)
-        (inner / "part/compiler").chmod(0o755)
-    else:
-        (inner / "bin").mkdir()
-        (inner / "bin/compiler").write_text(program)
-        (inner / "bin/compiler").chmod(0o755)
-    archive = tmp_path / "x.tar.gz"
-    subprocess.run(["tar", "-czf", str(archive), "-C", str(tmp_path / "in"), "toolchain-1.2"], check=True)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    build = resolved_build(
-        toolchain=Toolchain(span=SPAN, version="1.2", url=f"file://{archive}", sha256=digest),
-        environment=(("PATH", "/var/lib/tdxc-build/tool/toolchain/bin:/usr/bin:/bin"),),
-        version_command="compiler",
-        compile="compiler > tool",
-    )
-    dest = run_scripts(emitted(build), "tool", tmp_path)
-    assert (dest / "usr/bin/tool").read_text() == "1.2.3\n"
 
 
 def outside(script: str, folder: Path, **environment: str) -> str:
