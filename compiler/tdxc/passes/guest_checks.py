@@ -143,6 +143,7 @@ def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[
 def _check_targets(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[Diagnostic]:
     units = parts_of(image)
     services = [parts.name for parts in units if parts.is_whole and parts.name.endswith(".service")]
+    given = tuple((parts, folder, what) for parts in units for folder, what in _given_folders(parts))
     first: dict[tuple[str, str], tuple[Secret, SecretTarget]] = {}
     files = {target.path: target for secret in delivery.secrets for target in secret.targets if target.path}
     used = {name for unit in image.units if unit.needs for name in unit.needs.secrets}
@@ -158,7 +159,7 @@ def _check_targets(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[D
         for target in secret.targets:
             yield from _check_target(secret, target, services)
             yield from _check_folders(target, files)
-            yield from _check_places(target, image, units)
+            yield from _check_places(target, image, given)
             place = (target.path, "") if target.kind == "file" else (target.variable, target.scope)
             if place not in first:
                 first[place] = secret, target
@@ -180,7 +181,9 @@ def _check_folders(target: SecretTarget, files: dict[str, SecretTarget]) -> Iter
         folder = folder.rpartition("/")[0]
 
 
-def _check_places(target: SecretTarget, image: ResolvedImage, units: tuple[Parts, ...]) -> Iterator[Diagnostic]:
+def _check_places(
+    target: SecretTarget, image: ResolvedImage, given: tuple[tuple[Parts, str, str], ...]
+) -> Iterator[Diagnostic]:
     """The file of a secret is nothing else's, and its folder is root's for as long as the machine runs."""
     for key in image.guest_keys:
         if target.path and target.path == key.pipe:
@@ -193,12 +196,11 @@ def _check_places(target: SecretTarget, image: ResolvedImage, units: tuple[Parts
     if service is not None and target.path == service.socket:
         message = f"'{target.path}' is the socket for quotes"
         yield _fault(Code.E_CONFLICT, message, target, "write '/run/secrets/…'", "it is declared here", service)
-    for parts in units if target.path else ():
-        for folder, what in _given_folders(parts):
-            if target.path.startswith(f"{folder}/"):
-                message = f"'{target.path}' is in '{folder}', which systemd {what} '{parts.name}'"
-                fix = "give the secret a folder of its own, '/run/secrets/…'"
-                yield _fault(Code.E_CONFLICT, message, target, fix, "that is declared here", parts.node)
+    for parts, folder, what in given:
+        if target.path.startswith(f"{folder}/"):
+            message = f"'{target.path}' is in '{folder}', which systemd {what} '{parts.name}'"
+            fix = "give the secret a folder of its own, '/run/secrets/…'"
+            yield _fault(Code.E_CONFLICT, message, target, fix, "that is declared here", parts.node)
 
 
 def _given_folders(parts: Parts) -> Iterator[tuple[str, str]]:
