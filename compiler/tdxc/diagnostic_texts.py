@@ -13,8 +13,8 @@ TEXTS: dict[Code, str] = {
     ),
     Code.E_SYNTAX: (
         "Text does not follow its grammar: Python or YAML of the recipe, a firewall rule, a kernel .config "
-        "fragment, a size, or an INI file of an override folder. The place is where the first thing stands that "
-        "the grammar does not allow; a note says what could stand there."
+        "fragment, a size, a command line of a unit, or an INI file of an override folder. The place is where the "
+        "first thing stands that the grammar does not allow; a note says what could stand there."
     ),
     Code.E_ENCODING: (
         "A recipe or a text file is not UTF-8. The message gives the first offending byte; save the file as UTF-8."

@@ -47,6 +47,11 @@ _JSON = st.recursive(
 )
 
 
+def _is_no_switch(value: object) -> bool:
+    """An option's value that is not refused as a misspelt tristate."""
+    return not isinstance(value, str) or value.lower() not in {"yes", "no", "on", "off", "true", "false"}
+
+
 def _of(required: dict[str, st.SearchStrategy[Any]], **optional: st.SearchStrategy[Any]) -> st.SearchStrategy[Data]:
     return st.fixed_dictionaries(required, optional=optional)
 
@@ -132,7 +137,7 @@ VALUES: dict[str, tuple[str, st.SearchStrategy[Data]]] = {
             {},
             cmdline=_LINE,
             package=_PACKAGE,
-            config=st.dictionaries(_WORD.map(lambda w: w.replace("-", "_")), _VALUE),
+            config=st.dictionaries(_WORD.map(lambda w: w.replace("-", "_")), _VALUE.filter(_is_no_switch)),
         ),
     ),
     "policy": ("img.set_policy(Policy(**{}))", _of({}, require_integrity=st.booleans())),

@@ -57,6 +57,10 @@ def check_merged(base: Base, layer: Layer, added: Layer | None = None) -> Iterat
 def _check_layer(layer: Layer, base: Base) -> Iterator[Diagnostic]:
     yield from check_paths(layer)
     yield from check_values(layer)
+    if layer.services or layer.units or layer.drop_ins:
+        from tdxc.passes.check_units import check_units
+
+        yield from check_units(layer)
     if layer.builds:
         from tdxc.passes.nested_builds import check_nested_order
 
