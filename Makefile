@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 GO := $(abspath $(BIN))/go
+export PATH := $(PATH):/usr/sbin:/sbin
 # a line for each part of the tests, so that a log shows what came when
 say = @printf '\n== %s  %s\n' "$$(date +%H:%M:%S)" $(1)
 

@@ -18,6 +18,11 @@ settings.register_profile(
 )
 settings.load_profile("tdxvm")
 
+# The tools that tests hold ours against are where the set-up has found them, which the PATH of a user may lack; and
+# some, such as dpkg-deb, want the usual umask. Tests of other ones set their own.
+os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+os.umask(0o022)
+
 # A shell starts its background commands deaf to Ctrl-C, and so would be the programs that we send it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
