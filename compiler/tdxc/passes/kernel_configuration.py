@@ -5,6 +5,9 @@ A recipe's word counts more than a default, and nothing counts more than what th
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from tdxc import records
 from tdxc.diagnostics import Code, DiagnosticError, DiagnosticSink, Note
 from tdxc.grammar import parse_kconfig, print_option
@@ -29,6 +32,9 @@ _WITHOUT_MODULES_SINCE = {"BPF_JIT": (6, 10), "BPF_JIT_ALWAYS_ON": (6, 10)}
 """Defaults of ours that a kernel without modules has since that version: before, memory for generated code came from
 the loader of modules (Linux 6.10's changes to mm/execmem.c and kernel/bpf/Kconfig)."""
 
+_RELEASE_SUFFIX = re.compile(r'"[A-Za-z0-9._+~-]{0,40}"')
+"""What may follow the version in a kernel's release, which names a folder and is at most 64 bytes (uname(2))."""
+
 _SIGNING = ("MODULE_SIG_ALL", "MODULE_SIG_FORCE")
 _NO_KEY = '""'
 
@@ -47,6 +53,7 @@ def configure(image: ResolvedImage, series: tuple[int, ...], sink: DiagnosticSin
     kernel = image.authored_kernel
     recipe = recipe_options(kernel, sink)
     given = _config_file(kernel, sink) if kernel.config_file else default_options(image)
+    _check_release((*given, *recipe), kernel, sink)
     own = [option for option in (*given, *recipe) if option.name == "MODULES"]
     has_modules = bool(own) and own[-1].value == "y"
     if not kernel.config_file:
@@ -116,6 +123,18 @@ def _for_modules(
         own = source_options(MODULES)
         return [*defaults, *(records.evolve(o, span=kernel.span, cause=f"kernel with modules: {o.cause}") for o in own)]
     return [option for option in defaults if series >= _WITHOUT_MODULES_SINCE.get(option.name, OLDEST)]
+
+
+def _check_release(options: Iterable[KconfigOption], kernel: Kernel, sink: DiagnosticSink) -> None:
+    """E_KCONFIG for a suffix of the release that cannot be in the name of a folder, or that make would expand."""
+    for option in options:
+        if option.name == "LOCALVERSION" and not _RELEASE_SUFFIX.fullmatch(option.value):
+            sink.add(
+                Code.E_KCONFIG,
+                f"'{print_option(option)}' cannot follow the version in the name of the kernel's release",
+                option.span if option.span.line else kernel.span,
+                fix='use letters, digits and any of "._+~-", at most 40: config={"LOCALVERSION": "-mine"}',
+            )
 
 
 def _refuse_signatures(options: tuple[KconfigOption, ...], kernel: Kernel, sink: DiagnosticSink) -> None:

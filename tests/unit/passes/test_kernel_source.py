@@ -388,3 +388,12 @@ def test_the_files_name_is_no_part_of_the_build() -> None:
 )
 def test_a_candidate_is_held_against_the_name_that_its_sources_give(version: str, told: str) -> None:
     assert f"version={told}\n" in build_of(version=version, source=TARBALL).compile
+
+
+@pytest.mark.parametrize("suffix", ["-a b", "/../x", "-$(id)", "-" + "x" * 40])
+def test_a_release_that_cannot_name_a_folder_is_refused(suffix: str) -> None:
+    option = KconfigOption(span=at(6), name="LOCALVERSION", value=f'"{suffix}"')
+    found = fault(version="6.12", config=(option,))
+    assert (found.code, str(found.span)) == (Code.E_KCONFIG, "recipe.py:6:1")
+    file = Blob.of_text(f'CONFIG_64BIT=y\nCONFIG_EFI=y\nCONFIG_LOCALVERSION="{suffix}"\n')
+    assert str(fault(config_file=file, config_name="my.config").span) == "my.config:3:1"
