@@ -13,6 +13,8 @@ from tdxc.cli.progress import Steps
 from tdxc.cli.recipe import chosen, format_option, open_recipe, profile_option, recipe_argument, report_warnings
 
 if TYPE_CHECKING:
+    from tdx._load import LoadedRecipe
+
     from tdxc.bake import BakeResult
 
 
@@ -68,15 +70,33 @@ def command(
             debug_build(loaded.image, options, debug_shell, backend_for(backend or loaded.backend))
             return
         result = bake_image(loaded.image, options, backend_for(backend or loaded.backend))
-    report_warnings(result.diagnostics, output_format)
-    if result.root_password:
-        click.echo(f"root's password in this image, shown this once: {result.root_password}", err=True)
+    _tell(result, output_format)
     if output_format == "json":
         _print_json(result)
         return
     for artifact in result.artifacts:
         click.echo(f"{artifact.size_bytes / 1e6:9.1f} MB  {artifact.kind.value:<17} {artifact.path}")
     click.echo(f"log: {result.log}")
+
+
+def bake_by_default(loaded: LoadedRecipe, recipe: str) -> Path:
+    """What `tdxc build RECIPE` does without options; gives the output folder. For `tdxc run RECIPE`."""
+    from tdxc_runtime.backends import backend_for
+
+    from tdxc.bake import BakeOptions, bake_image
+
+    with Steps() as steps:
+        options = BakeOptions(recipe=recipe, progress=steps.step, on_line=steps.line, ask_password=_ask_password)
+        result = bake_image(loaded.image, options, backend_for(loaded.backend))
+    _tell(result, "text")
+    return result.folder
+
+
+def _tell(result: BakeResult, output_format: str) -> None:
+    """Warnings, and the password that is shown this once."""
+    report_warnings(result.diagnostics, output_format)
+    if result.root_password:
+        click.echo(f"root's password in this image, shown this once: {result.root_password}", err=True)
 
 
 def _ask_password() -> str:

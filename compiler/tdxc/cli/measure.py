@@ -144,18 +144,14 @@ def find_artifact(name: str) -> Path:
 
     Raises E_MEASUREMENT when a recipe has not been baked, or was changed since.
     """
+    from tdxc.cli.recipe import is_last_bake, names_recipe, open_recipe
     from tdxc.diagnostics import Code, DiagnosticError
 
-    path = Path(name)
-    if path.suffix not in {".py", ".yaml", ".yml"} and path.name != "TDXfile" and ".py:" not in name:
-        return path
+    if not names_recipe(name):
+        return Path(name)
     from tdxc.bake import DEFAULT_OUTPUT
-    from tdxc.baked import read_bake
-    from tdxc.cli.recipe import open_recipe
-    from tdxc.ir import codec
 
-    digest = codec.digest(open_recipe(name).image)
-    if read_bake(DEFAULT_OUTPUT).recipe_digest != digest:
+    if not is_last_bake(open_recipe(name).image, DEFAULT_OUTPUT):
         raise DiagnosticError.of(
             Code.E_MEASUREMENT,
             f"'{DEFAULT_OUTPUT}' holds no bake of this recipe as it is now",

@@ -14,6 +14,8 @@ from tdxc.diagnostics import Diagnostic
 if TYPE_CHECKING:
     from tdx._load import LoadedRecipe
 
+    from tdxc.ir import AuthoredImage
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 recipe_argument = click.argument("recipe", metavar="RECIPE")
@@ -42,6 +44,20 @@ def open_recipe(reference: str) -> LoadedRecipe:
 
     set_recipe_root(folder_of(reference))
     return driver.load_recipe(reference)
+
+
+def names_recipe(name: str) -> bool:
+    """Whether an argument that may also be an artifact is a recipe, by its name."""
+    path = Path(name)
+    return path.suffix in {".py", ".yaml", ".yml"} or path.name.partition(":")[0] == "TDXfile" or ".py:" in name
+
+
+def is_last_bake(image: AuthoredImage, output: Path) -> bool:
+    """Whether an output folder holds a bake of the recipe as it is now."""
+    from tdxc.baked import read_bake
+    from tdxc.ir import codec
+
+    return read_bake(output).recipe_digest == codec.digest(image)
 
 
 def folder_of(reference: str) -> Path:

@@ -17,7 +17,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command("run")
-@click.argument("image", type=click.Path(path_type=Path), default=Path("build/output"))
+@click.argument("what", metavar="[IMAGE|RECIPE]", default="build/output")
 @click.option("--memory", default="2G", show_default=True, metavar="SIZE", help="Memory, such as 2G or 512M.")
 @click.option("--vcpus", type=click.IntRange(1, 255), default=2, show_default=True, help="Virtual processors.")
 @click.option("--boot", type=click.Choice(["disk", "direct"]), default="disk", show_default=True,
@@ -37,11 +37,13 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--until", metavar="REGEX", help="Print the console until a line matches, then stop the machine.")
 @click.option("--timeout", type=click.IntRange(1), default=300, show_default=True, help="Seconds for --until.")
 def command(
-    image: Path, memory: str, vcpus: int, boot: str, forwards: tuple[str, ...], accel: str | None, state: Path | None,
+    what: str, memory: str, vcpus: int, boot: str, forwards: tuple[str, ...], accel: str | None, state: Path | None,
     no_network: bool, vsock: int | None, disks: tuple[Path, ...], credentials: tuple[str, ...], until: str | None,
     timeout: int,
 ) -> None:  # fmt: skip
-    """Boot IMAGE in QEMU: the output folder of a bake, or a UKI (build/output by default).
+    """Boot IMAGE in QEMU: the output folder of a bake, or a UKI (build/output by default); or RECIPE's last bake.
+
+    When build/output is no bake of RECIPE as it is now, `tdxc build RECIPE` comes first.
 
     The console is attached; Ctrl-C stops the machine and cleans up. With --until it exits with 0 once the line has
     come, and with 3 if it has not come in time.
@@ -50,23 +52,45 @@ def command(
 
     from tdxc.grammar.size import parse_size
 
-    uki = find_uki(image)
-    machine = Machine(
-        boot=_on_disk(uki, image) if boot == "disk" else DirectKernel(kernel=uki),
-        memory_mib=parse_size(memory) >> 20,
-        vcpus=vcpus,
-        network=not no_network,
-        forwards=tuple(_forward(text) for text in forwards),
-        vsock_cid=vsock,
-        disks=tuple(_disk(path) for path in disks),
-        credentials=tuple(_credential(text) for text in credentials),
-        state=state,
-        accelerator=Accelerator(accel) if accel else None,
-    )
+    _check_pattern(until or "")
+
+    def machine(uki: Path, image: Path) -> Machine:
+        return Machine(
+            boot=_on_disk(uki, image) if boot == "disk" else DirectKernel(kernel=uki),
+            memory_mib=parse_size(memory) >> 20,
+            vcpus=vcpus,
+            network=not no_network,
+            forwards=tuple(_forward(text) for text in forwards),
+            vsock_cid=vsock,
+            disks=tuple(_disk(path) for path in disks),
+            credentials=tuple(_credential(text) for text in credentials),
+            state=state,
+            accelerator=Accelerator(accel) if accel else None,
+        )
+
+    machine(Path(what), Path(what))  # before a bake, which takes minutes
+    image = _baked(what)
+    started = machine(find_uki(image), image)
     if until is None:
-        _attach(machine)
+        _attach(started)
     else:
-        _watch(machine, until, timeout)
+        _watch(started, until, timeout)
+
+
+def _baked(what: str) -> Path:
+    """An image as it is named; for a recipe the output folder of its last bake, which is made if need be."""
+    from tdxc.cli.recipe import is_last_bake, names_recipe, open_recipe
+
+    if not names_recipe(what):
+        return Path(what)
+    from tdxc.bake import DEFAULT_OUTPUT
+
+    loaded = open_recipe(what)
+    if is_last_bake(loaded.image, DEFAULT_OUTPUT):
+        return DEFAULT_OUTPUT
+    from tdxc.cli.build import bake_by_default
+
+    return bake_by_default(loaded, what)
 
 
 def _on_disk(uki: Path, image: Path) -> UkiOnDisk:
@@ -113,15 +137,17 @@ def _attach(machine: Machine) -> None:
     boot_attached(machine, progress=lambda text: click.echo(text, err=True))
 
 
-def _watch(machine: Machine, until: str, timeout: int) -> None:
+def _check_pattern(until: str) -> None:
     import re
-
-    from tdxc_runtime.vm import boot
 
     try:
         re.compile(until)
     except re.error as error:
         raise click.BadParameter(f"not a regular expression: {error}", param_hint="--until") from error
+
+
+def _watch(machine: Machine, until: str, timeout: int) -> None:
+    from tdxc_runtime.vm import boot
 
     def show(line: ConsoleLine) -> None:
         click.echo(f"{line.seconds:7.1f} s | {line.text}")

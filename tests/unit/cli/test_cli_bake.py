@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from support.commands import SMALL, invoke, process, project, state
 from support.efi_images import Part, build_pe, build_uki
+from tdxc.bake import BakeOptions, BakeResult
+from tdxc.ir import AuthoredImage, codec
+from tdxc_runtime.backends import BakeOutput, Durations
 from tdxc_runtime.vm import Credential, DiskFormat, Machine
 
 
@@ -123,6 +126,38 @@ def test_run_hands_disks_credentials_and_vsock_to_the_machine(folder: Path, monk
     ]
     assert machine.credentials == (Credential(name="tdx.secret.a", path=Path("value=")),)
     assert machine.vsock_cid == 3
+
+
+def test_run_of_a_recipe_bakes_it_unless_its_last_bake_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    baked: list[str] = []
+    started: list[Machine] = []
+
+    def bake(image: AuthoredImage, options: BakeOptions, _backend: object) -> BakeResult:
+        baked.append(options.recipe)
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "small.efi").write_bytes(build_uki())
+        digest = codec.digest(image)
+        (options.output / "image.json").write_text(json.dumps({"recipe_digest": f"sha256:{digest}"}))
+        output = BakeOutput(
+            folder=options.output, artifacts=(), log=options.output / "log", mirror=None, mkosi_version="25.3",
+            tools="host", durations=Durations(tools_s=0, mkosi_s=0, publish_s=0),
+        )  # fmt: skip
+        return BakeResult(
+            image="small", profiles=(), tree=options.tree, recipe_digest=digest, targets=("qemu",), output=output
+        )
+
+    monkeypatch.setattr("tdxc.bake.bake_image", bake)
+    monkeypatch.setattr("tdxc_runtime.vm.boot_attached", lambda machine, **_: started.append(machine))
+    assert invoke("run", "bad.py").status == 1
+    assert invoke("run", "small.py", "--memory", "much").status == 1
+    assert invoke("run", "small.py", "--until", "(").status == 2
+    assert baked == []
+    for _ in range(2):
+        assert invoke("run", "small.py", "--memory", "1G").status == 0
+    (folder / "small.py").write_text(SMALL.replace("8080", "8081"))
+    assert invoke("run", "small.py:img").status == 0
+    assert baked == ["small.py", "small.py:img"]
+    assert [machine.memory_mib for machine in started] == [1024, 1024, 2048]
 
 
 @pytest.mark.parametrize(
