@@ -209,3 +209,24 @@ def test_only_the_fetch_step_is_shown_downloads_and_only_where_it_compiles_nothi
     assert "/var/cache/apt/archives/tdxc" not in closed.text(FETCH.replace("fetch", "build"))
     assert "/var/cache/apt/archives/tdxc" not in open_.text(FETCH)
     assert "--ro-bind" not in emitted(resolved_build()).text(FETCH)
+
+
+@pytest.mark.parametrize(("failures", "asked"), [(0, 1), (1, 2), (2, 2)])
+def test_modules_that_do_not_come_are_asked_for_once_more(
+    bake: Bake, tmp_path: Path, failures: int, asked: int
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, text in {
+        "go": f'[ "$2" = verify ] || {{ echo >>{tmp_path}/asked; [ "$(wc -l <{tmp_path}/asked)" -gt {failures} ]; }}',
+        "sleep": "",
+    }.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = (("PATH", f"{tmp_path}/bin:/usr/bin:/bin"),)
+    tree = reading(tarball(tmp_path), fetch="fetch_modules", environment=environment)
+    if failures < asked:
+        assert bake.run(tree) == "from a tarball\n"
+    else:
+        with pytest.raises(subprocess.CalledProcessError):
+            bake.run(tree)
+    assert len((tmp_path / "asked").read_text().splitlines()) == asked

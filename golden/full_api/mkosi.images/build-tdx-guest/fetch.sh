@@ -92,7 +92,8 @@ fetch_modules() {
     elif [[ -n ${tdxc_offline-} ]]; then
         GOPROXY=off get_modules || need_network 'the modules of go.sum'
     else
-        get_modules
+        # Cargo and curl try again by themselves, Go does not.
+        get_modules || { sleep 5 && get_modules; }
         while read -r name file; do
             file=$GOMODCACHE/cache/download/$file
             if [[ -f $file ]] && ! cmp --quiet "$file" "$downloads/$name"; then
