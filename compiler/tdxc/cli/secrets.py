@@ -29,13 +29,15 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--manifest", "manifest_file", metavar="FILE", type=_FILE,
               help="What the guest's quote must match (`tdxc measure --format json`).")  # fmt: skip
 @click.option("--any-image", is_flag=True, help="Send to whatever trust domain answers, an attacker's own too.")
+@click.option("--any-firmware", is_flag=True,
+              help="Send although MRTD is open in the manifest: other firmware can pretend any image.")  # fmt: skip
 @click.option("--collateral", metavar="FILE", type=_FILE, help="TCB info, QE identity and CRLs, to judge the quote.")
 @click.option("--without-quote", is_flag=True, help="Send although the guest cannot prove what it is.")
 @click.option("--no-tls", is_flag=True, help="Speak plain HTTP, which whoever carries it can read.")
 @format_option("text", "json")
 def command(
     action: str, host: str, source: Path | None, token_file: Path | None, manifest_file: Path | None,
-    any_image: bool, collateral: Path | None, without_quote: bool, no_tls: bool, output_format: str,
+    any_image: bool, any_firmware: bool, collateral: Path | None, without_quote: bool, no_tls: bool, output_format: str,
 ) -> None:  # fmt: skip
     """Send the secrets of a YAML file to the guest at HOST, or say which ones it waits for.
 
@@ -49,6 +51,8 @@ def command(
     name, port = _address(host)
     if action == "send":
         _check_usage(source, manifest_file, any_image=any_image, without_quote=without_quote)
+        if any_firmware and not manifest_file:
+            raise click.UsageError("--any-firmware is about a manifest: give --manifest too")
     values = _read_secrets(source) if action == "send" and source else {}
     token = _private_text(token_file).strip() if token_file else ""
     guest = connect(name, port, tls=not no_tls)
@@ -58,11 +62,12 @@ def command(
             raise found.refusal("to say what it waits for")
         _print(found.data, output_format)
         return
-    proof = None if without_quote else _proof(guest, manifest_file, collateral)
+    proof = None if without_quote else _proof(guest, manifest_file, collateral, any_firmware=any_firmware)
+    proven = _proven(proof, manifest_file, no_tls=no_tls)
     answer = guest.post(values, token)
     if not answer.is_good:
         raise answer.refusal("the secrets")
-    _print({**answer.data, **_proven(proof, manifest_file, no_tls=no_tls)}, output_format)
+    _print({**answer.data, **proven}, output_format)
 
 
 def _check_usage(source: Path | None, manifest_file: Path | None, *, any_image: bool, without_quote: bool) -> None:
@@ -101,7 +106,9 @@ def _proven(proof: QuoteAnswer | None, manifest_file: Path | None, *, no_tls: bo
     }
 
 
-def _proof(guest: GuestConnection, manifest_file: Path | None, collateral: Path | None) -> QuoteAnswer:
+def _proof(
+    guest: GuestConnection, manifest_file: Path | None, collateral: Path | None, *, any_firmware: bool
+) -> QuoteAnswer:
     """The guest's proof. Raises E_VERIFY where it has none or the wrong one."""
     from tdxc_runtime.measure.quotes import parse_collateral
     from tdxc_runtime.secrets import prove
@@ -111,7 +118,7 @@ def _proof(guest: GuestConnection, manifest_file: Path | None, collateral: Path 
 
     manifest = read_manifest(manifest_file) if manifest_file else None
     given = parse_collateral(collateral.read_bytes(), name=str(collateral)) if collateral else None
-    proof = prove(guest, manifest=manifest, collateral=given)
+    proof = prove(guest, manifest=manifest, collateral=given, any_firmware=any_firmware)
     if proof is None:
         raise DiagnosticError.of(
             Code.E_VERIFY,

@@ -11,7 +11,7 @@ import secrets
 import attrs
 from tdxc.diagnostics import Code, DiagnosticError, Note
 
-from tdxc_runtime.measure.events import RTMR1, Algorithm
+from tdxc_runtime.measure.events import MRTD, RTMR1, Algorithm
 from tdxc_runtime.measure.manifest import Manifest
 from tdxc_runtime.measure.quotes import Collateral, Quote, parse_quote, verify_quote
 from tdxc_runtime.measure.verify import Evidence, Verification, verify
@@ -35,15 +35,19 @@ def expected_report_data(nonce: bytes, spki_sha256: bytes) -> bytes:
 
 
 def prove(
-    guest: GuestConnection, *, manifest: Manifest | None = None, collateral: Collateral | None = None
+    guest: GuestConnection,
+    *,
+    manifest: Manifest | None = None,
+    collateral: Collateral | None = None,
+    any_firmware: bool = False,
 ) -> QuoteAnswer | None:
     """Ask the guest for a quote and verify it; None when it has nothing that makes quotes.
 
     Raises E_VERIFY with what does not hold, also for a manifest that does not tell the image from others, and E_QUOTE
-    for something that is no quote.
+    for something that is no quote. With ``any_firmware`` the manifest may leave MRTD open.
     """
     if manifest is not None:
-        _check_tells_images_apart(manifest)
+        _check_tells_images_apart(manifest, any_firmware=any_firmware)
     nonce = secrets.token_bytes(32)
     answer = guest.quote(nonce)
     if answer.has_no_quote:
@@ -72,16 +76,27 @@ def prove(
     return QuoteAnswer(quote=quote, verification=verification)
 
 
-def _check_tells_images_apart(manifest: Manifest) -> None:
-    """RTMR1 holds the hash of what the firmware starts, the image (docs/measurement.md); all else may be another's."""
-    state, reason = manifest.state(RTMR1)
-    if not manifest.expected(RTMR1, Algorithm.SHA384):
-        raise DiagnosticError.of(
-            Code.E_VERIFY,
-            f"the manifest does not say what RTMR1 must be, which holds the image's hash ({reason or state}): "
-            "nothing was sent",
-            fix="measure the baked image for the platform that it runs on: `tdxc measure --format json`",
-        )
+def _check_tells_images_apart(manifest: Manifest, *, any_firmware: bool) -> None:
+    """That the image and who vouches for it are known.
+
+    RTMR1 holds the hash of what the firmware starts, the image (docs/measurement.md). The firmware writes it there, so
+    one of the host's own would write whatever is expected; which one runs is in MRTD.
+    """
+    needed = (
+        (RTMR1, "which holds the image's hash", "measure the baked image for the platform that it runs on"),
+        (MRTD, "which holds the hash of the firmware, and other firmware can pretend any image", _FIX_FIRMWARE),
+    )
+    for register, why, fix in needed[:1] if any_firmware else needed:
+        state, reason = manifest.state(register)
+        if not manifest.expected(register, Algorithm.SHA384):
+            raise DiagnosticError.of(
+                Code.E_VERIFY,
+                f"the manifest does not say what {register} must be, {why} ({reason or state}): nothing was sent",
+                fix=f"{fix}: `tdxc measure --format json`",
+            )
+
+
+_FIX_FIRMWARE = "say --any-firmware to send nevertheless; else measure with --firmware, or for Google --endorsement"
 
 
 def _unknown_provider(provider: str) -> DiagnosticError:

@@ -168,12 +168,14 @@ def test_the_token_comes_from_a_file(guest: Guest, source: Path, tmp_path: Path)
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """A manifest that knows two registers, which no event extends."""
-    return write_manifest(tmp_path / "manifest.json", "rtmr1", "rtmr3")
+    """A manifest that knows two registers, which no event extends, and the firmware."""
+    return write_manifest(tmp_path / "manifest.json", "rtmr1", "rtmr3", firmware="0b" * 48)
 
 
-def write_manifest(path: Path, *registers: str) -> Path:
-    states = {name: {"state": "predicted", "covered": True} for name in registers}
+def write_manifest(path: Path, *registers: str, firmware: str = "") -> Path:
+    states: dict[str, Any] = {name: {"state": "predicted", "covered": True} for name in registers}
+    if firmware:
+        states["mrtd"] = {"state": "endorsed", "endorsed": [{"by": "its maker", "values": [firmware]}]}
     values = dict.fromkeys(registers, "00" * 48)
     data = {"schema_version": 1, "platform": "qemu", **values, "events": [], "registers": states}
     path.write_text(json.dumps(data))
@@ -196,8 +198,24 @@ def test_a_manifest_that_tells_no_images_apart_is_refused(guest: Guest, source: 
     assert guest.posts == []
 
 
-def test_what_was_not_checked_is_data_too(guest: Guest, source: Path, manifest: Path) -> None:
-    outcome = send(guest, source, "--manifest", manifest, "--format", "json")
+def test_a_manifest_that_leaves_the_firmware_open_is_refused(guest: Guest, source: Path, tmp_path: Path) -> None:
+    """Firmware of the host's own writes into RTMR1 whatever is expected there."""
+    manifest = write_manifest(tmp_path / "other.json", "rtmr1", "rtmr2", "rtmr3")
+    outcome = send(guest, source, "--manifest", manifest)
+    assert outcome.status == 4
+    assert "does not say what MRTD must be" in outcome.err
+    assert "--any-firmware" in outcome.err
+    assert guest.posts == []
+    assert send(guest, source, "--any-image", "--any-firmware").status == 2
+    other = write_manifest(tmp_path / "firmware.json", "rtmr1", firmware="0a" * 48)
+    outcome = send(guest, source, "--manifest", other)
+    assert (outcome.status, guest.posts) == (4, [])
+    assert "mrtd matches the manifest" in outcome.err
+
+
+def test_what_was_not_checked_is_data_too(guest: Guest, source: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "other.json", "rtmr1", "rtmr3")
+    outcome = send(guest, source, "--manifest", manifest, "--any-firmware", "--format", "json")
     names = {item["name"] for item in outcome.data()["not_checked"]}
     assert {"revocation", "TCB status", "mrtd matches the manifest"} <= names
     assert outcome.data()["tcb_status"] is None
