@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import socket
 import time
 import uuid
@@ -22,7 +24,7 @@ from tdxc_runtime.vm.tools import VmTools
 
 HEADER = b"Spec ID Event03\0"
 INSIDE = Path("/tdxvm/measured")
-TIMEOUT_S = 240.0
+TIMEOUT_S = 420.0
 KERNEL_RUNS = b"Linux version"
 
 
@@ -88,8 +90,8 @@ def boot_and_dump(
         deadline = time.monotonic() + TIMEOUT_S
         seen = b""
         while until not in seen:
-            assert time.monotonic() < deadline, seen[-2000:]
-            data = output.read1(1 << 16) if hasattr(output, "read1") else output.read(1)
+            assert select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0], seen[-2000:]
+            data = os.read(output.fileno(), 1 << 16)
             assert data, seen[-2000:]
             seen += data
         with monitor(scratch / "monitor") as command:
