@@ -81,6 +81,7 @@ def _check_disks(image: ResolvedImage) -> Iterator[Diagnostic]:
     yield from _repeated("encrypted disk", image.encrypted_disks, lambda node: node.name)
     yield from _repeated("encrypted disk at", image.encrypted_disks, lambda node: node.mount_at)
     yield from _repeated("encrypted disk on", image.encrypted_disks, lambda node: node.device or node.strategy)
+    source = image.secret_delivery.source if image.secret_delivery else ""
     mounted = {partition.mount_point: partition for partition in image.partitions}
     for disk in image.encrypted_disks:
         key = keys.get(disk.key)
@@ -90,6 +91,10 @@ def _check_disks(image: ResolvedImage) -> Iterator[Diagnostic]:
             message = f"the disk '{disk.name}' is opened with the key '{key.name}', which the next boot no longer has"
             fix = "write format='always' for a disk of one boot, or strategy='tpm' for a key that stays"
             yield _fault(Code.E_CONFLICT, message, disk, fix, "the key is made here", key)
+        if disk.device and disk.device == source:
+            message = f"'{source}' is the disk '{disk.name}', and where the secrets are read from"
+            fix = "attach a disk for each, such as /dev/vdb and /dev/vdc"
+            yield _fault(Code.E_CONFLICT, message, disk, fix, "it is read here", image.secret_delivery)
         if disk.mount_at in mounted:
             message = f"'{disk.mount_at}' is the mount point of an encrypted disk and of a partition"
             note = "the partition is declared here"

@@ -71,6 +71,10 @@ def _hidden(disk: EncryptedDisk, image: ResolvedImage) -> Iterator[Diagnostic]:
             message = f"the {what} '{path}' of the image is hidden by the disk that is mounted at '{disk.mount_at}'"
             fix = f"put it elsewhere, or make it on the disk by a boot step: on_boot('install … {path}')"
             yield _conflict(message, node, fix, "the disk is declared here", disk)
+    for path, node in _listening(image):
+        if _is_below(path, disk.mount_at):
+            message = f"the socket '{path}' is made before the disk is mounted at '{disk.mount_at}', which hides it"
+            yield _conflict(message, node, "put it below /run", "the disk is declared here", disk)
     for path, node in _mounted(image):
         if _is_below(path, disk.mount_at):
             message = f"what is mounted at '{path}' is hidden by the disk that is mounted at '{disk.mount_at}' after it"
@@ -90,6 +94,17 @@ def _placed(image: ResolvedImage) -> Iterator[tuple[str, str, Node]]:
     for build in image.builds:
         for artifact in build.artifacts:
             yield artifact.dest, f"artifact of '{build.name}',", artifact if artifact.span.file else build
+
+
+def _listening(image: ResolvedImage) -> Iterator[tuple[str, Node]]:
+    """Sockets with a path, which systemd makes before boot steps run."""
+    if image.quote_service is not None:
+        yield image.quote_service.socket, image.quote_service
+    for unit in image.units:
+        if unit.name.endswith(".socket") and RUNTIME_INIT not in words(unit, "Unit", "After"):
+            for key in ("ListenStream", "ListenDatagram", "ListenSequentialPacket", "ListenFIFO"):
+                for path in unit.values("Socket", key):
+                    yield path, unit
 
 
 def _mounted(image: ResolvedImage) -> Iterator[tuple[str, Node]]:

@@ -19,6 +19,7 @@ from tdxc.ir import (
     File,
     GuestKey,
     Partition,
+    QuoteService,
     RawUnit,
     ResolvedBuild,
     Section,
@@ -53,6 +54,17 @@ def mount(where: str, *more: tuple[str, str]) -> RawUnit:
     return RawUnit(span=at(12), name=f"{where.strip('/').replace('/', '-')}.mount", sections=sections)
 
 
+def listening(path: str, *more: tuple[str, str]) -> RawUnit:
+    def directives(*pairs: tuple[str, str]) -> tuple[Directive, ...]:
+        return tuple(Directive(span=at(14), key=key, value=value) for key, value in pairs)
+
+    sections = (
+        Section(span=at(14), name="Unit", directives=directives(*more)),
+        Section(span=at(14), name="Socket", directives=directives(("ListenStream", "8080"), ("ListenStream", path))),
+    )
+    return RawUnit(span=at(14), name="a.socket", sections=sections)
+
+
 def build(destination: str) -> ResolvedBuild:
     return ResolvedBuild(
         span=at(13),
@@ -73,6 +85,11 @@ HIDDEN: dict[str, tuple[int, dict[str, Any]]] = {
     "directory": (10, {"directories": (Directory(span=at(10), path="/srv/data/a"),)}),
     "link": (10, {"symlinks": (Symlink(span=at(10), path="/srv/data/a", target="b"),)}),
     "partition": (10, {"partitions": (Partition(span=at(10), mount_point="/srv/data/p", fs="ext4", size_bytes=1),)}),
+    "socket": (14, {"units": (listening("/srv/data/a.sock"),)}),
+    "socket for quotes": (
+        15,
+        {"quote_service": QuoteService(span=at(15), source="auto", group="tdx", socket="/srv/data/tdxs.sock")},
+    ),
     "mount unit": (12, {"units": (mount("/srv/data/m"),)}),
 }
 
@@ -99,6 +116,8 @@ def test_what_a_mount_hides_of_a_build_is_refused() -> None:
         {"directories": (Directory(span=at(10), path="/srv/data"), Directory(span=at(10), path="/srv"))},
         {"partitions": (Partition(span=at(10), mount_point="/srv", fs="ext4", size_bytes=1),)},
         {"units": (mount("/srv/data/m", ("After", "runtime-init.service")),)},
+        {"units": (listening("/srv/data/a.sock", ("After", "runtime-init.service")),)},
+        {"units": (listening("/srv/data2/a.sock"),)},
         {"services": (service("/usr/bin/app --data /srv/data/app"),)},
     ],
 )

@@ -300,6 +300,15 @@ CONTRADICTIONS: dict[str, tuple[Code, int, dict[str, Any]]] = {
             "encrypted_disks": (DISK,),
         },
     ),
+    "a disk that the secrets are on": (
+        Code.E_CONFLICT,
+        3,
+        {
+            "secret_delivery": delivery(secret(file()), method="file", source="/dev/vdb", port=0, tls="off"),
+            "guest_keys": (KEY,),
+            "encrypted_disks": (DISK,),
+        },
+    ),
     "the socket for quotes": (
         Code.E_CONFLICT,
         11,

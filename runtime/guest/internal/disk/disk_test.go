@@ -532,8 +532,9 @@ func TestExt4Bytes(t *testing.T) {
 }
 
 func TestMounted(t *testing.T) {
-	const info = "29 1 0:26 / / rw - tmpfs tmpfs rw\n30 29 254:1 / /data rw,nosuid shared:5 - ext4 /dev/mapper/data rw\nx\n"
-	for dir, want := range map[string]string{"/data": "/dev/mapper/data", "/": "tmpfs", "/dat": ""} {
+	const info = "29 1 0:26 / / rw - tmpfs tmpfs rw\n30 29 254:1 / /data rw,nosuid shared:5 - ext4 /dev/mapper/data rw\nx\n" +
+		"31 29 254:2 / /my\\040data\\134040\\043\u00a0é rw - ext4 /dev/mapper/b rw\n"
+	for dir, want := range map[string]string{"/data": "/dev/mapper/data", "/": "tmpfs", "/dat": "", "/my data\\040#\u00a0é": "/dev/mapper/b", "/my": ""} {
 		if got := mounted(info, dir); got != want {
 			t.Errorf("%s: got %q, want %q", dir, got, want)
 		}

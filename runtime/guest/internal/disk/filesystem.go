@@ -45,13 +45,16 @@ func (s *System) mount(disk *config.Disk) error {
 	return nil
 }
 
+// mountInfoEscapes are the characters that the kernel writes in octal there (show_mountinfo in fs/proc_namespace.c).
+var mountInfoEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#")
+
 // mounted returns what is mounted at a directory, or "".
 func mounted(mountInfo, dir string) string {
 	source := ""
 	for _, line := range strings.Split(mountInfo, "\n") {
 		before, after, found := strings.Cut(line, " - ")
-		fields, rest := strings.Fields(before), strings.Fields(after)
-		if found && len(fields) > 4 && len(rest) > 1 && fields[4] == dir {
+		fields, rest := strings.Split(before, " "), strings.Split(after, " ")
+		if found && len(fields) > 4 && len(rest) > 1 && mountInfoEscapes.Replace(fields[4]) == dir {
 			source = rest[1]
 		}
 	}
