@@ -72,7 +72,9 @@ def _in_image(topic: str, recipe: str, profiles: tuple[str, ...]) -> str:
     compiled, _warnings = driver.analyse(open_recipe(recipe).image, profiles=chosen(profiles))
     answer = explain.explain(compiled.image, topic)
     if not answer:
-        raise _unknown(topic, "`tdxc show units|files|packages|kernel RECIPE` lists what there is")
+        having = next((variant for variant in compiled.variants if explain.explain(variant, topic)), None)
+        fix = "`tdxc show units|files|packages|kernel RECIPE` lists what there is"
+        raise _unknown(topic, f"a profile has it: --profile {having.profiles[0]}" if having else fix)
     return answer
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic, Note, nearest
-from tdxc.ir import Directory, File, Layer, Node, Package, SecretTarget, Service, Template
+from tdxc.ir import Base, Directory, File, Layer, Node, Package, SecretTarget, Service, Template
 from tdxc.passes.known_accounts import KNOWN_GROUPS, KNOWN_USERS
 
 PACKAGE_USERS = {
@@ -85,6 +85,26 @@ def check_references(layer: Layer, merged: Layer) -> Iterator[Diagnostic]:
     for step in layer.boot_steps:
         for name in step.after:
             yield from _known("boot step", name, f"boot step '{step.name}'", step, steps)
+
+
+def check_suites(base: Base, layer: Layer, merged: Layer) -> Iterator[Diagnostic]:
+    """Packages of ``layer`` that are asked of a suite (``package/suite``) which no source of ``merged`` has.
+
+    The base's own release has several names (sources.list(5)), some of which change hands from year to year.
+    """
+    for package in (*layer.packages, *layer.build_packages):
+        suite = package.name.partition("/")[2]
+        if not suite or suite in {base.release, f"{base.release}-updates", f"{base.release}-security"}:
+            continue
+        known = [own.name for own in merged.suites] + [name for own in merged.repositories for name in own.suites]
+        if suite not in known and not suite.startswith(("stable", "oldstable", "now")):
+            close = nearest(suite, known)
+            yield Diagnostic(
+                code=Code.E_REFERENCE,
+                message=f"'{package.name}' is asked of the suite '{suite}', which no source of the image has",
+                span=package.span,
+                fix=f"did you mean '{close}'?" if close else f"declare it: suite('{suite}')",
+            )
 
 
 def _secret_files(layer: Layer) -> tuple[SecretTarget, ...]:

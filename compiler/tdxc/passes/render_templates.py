@@ -84,7 +84,11 @@ def _render(template: Template, sink: DiagnosticSink) -> str | None:
         sink.extend((_of_jinja_error(template, error, variables),))
     except _FAILURES as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        sink.extend((_diagnostic(template, text, _line(error.__traceback__)),))
+        fix = ""
+        if "no loader" in text:  # jinja2's words for include, import and extends
+            text = "it takes in another template, and a template here stands alone"
+            fix = "write the other's text into it"
+        sink.extend((_diagnostic(template, text, _line(error.__traceback__), fix),))
     return None
 
 

@@ -13,7 +13,7 @@ from tdxc.diagnostics import Code, Diagnostic, Note
 from tdxc.ir import KNOWN_BASES, POLICY_RULES, AuthoredImage, Base, Layer, Policy, Profile, is_looser
 from tdxc.passes.base import PassContext
 from tdxc.passes.check_destinations import check_clashes, check_paths, destinations
-from tdxc.passes.check_names import check_references, check_repeated
+from tdxc.passes.check_names import check_references, check_repeated, check_suites
 from tdxc.passes.check_values import check_values
 from tdxc.passes.lower_image import merged_layer
 
@@ -46,6 +46,7 @@ def check_merged(base: Base, layer: Layer, added: Layer | None = None) -> Iterat
     """
     yield from check_repeated(layer)
     yield from check_references(added or layer, layer)
+    yield from check_suites(base, added or layer, layer)
     if added is None or any(True for _ in destinations(added)):
         yield from check_clashes(destinations(layer), base)
     if layer.builds:

@@ -176,6 +176,7 @@ def test_a_topic_that_names_nothing_is_an_error_with_a_way_on(folder: Path, argu
 
 
 def test_a_topic_of_a_profile_is_found_with_it(folder: Path) -> None:
+    assert "fix: a profile has it: --profile dev" in invoke("explain", "strace", "small.py").err
     assert invoke("explain", "strace", "small.py").status == 1
     outcome = invoke("explain", "strace", "small.py", "--profile", "dev")
     assert outcome.out.splitlines()[0] == "strace: package, declared at small.py:12:5"

@@ -38,6 +38,24 @@ PYTHON = [
     ('img.service("a", exec="/a", restart_sec="5 minuts")', "E_VALUE 4:1", "'5 minuts' is not a time span", ""),
     ('img.file("~/x", content="x")', "E_PATH 4:1", "'~/x'", "write where it is in the image"),
     (
+        "img.template('/etc/x', content=\"{% include 'y' %}\", vars={})",
+        "E_TEMPLATE 4:1",
+        "takes in another template",
+        "write the other's text into it",
+    ),
+    (
+        'img.install("jq/trixie-backports")',
+        "E_REFERENCE 4:1",
+        "the suite 'trixie-backports', which no source",
+        "declare it: suite('trixie-backports')",
+    ),
+    (
+        'img.suite("trixie-backports")\nimg.install("jq/trixie-backport")',
+        "E_REFERENCE 5:1",
+        "'trixie-backport'",
+        "did you mean 'trixie-backports'?",
+    ),
+    (
         'SecretDelivery().secret("t", targets=SecretTarget.file("/run/secrets/t"))',
         "E_TYPE 4:1",
         "not a SecretTarget",
@@ -105,3 +123,16 @@ def test_a_mistake_in_yaml(tmp_path: Path, text: str, place: str, message: str, 
 def test_time_spans_of_systemd_are_taken(tmp_path: Path, span: str) -> None:
     (tmp_path / "recipe.py").write_text(f"{HEAD}img.service('a', exec='/a', restart_sec={span!r})\n", encoding="utf-8")
     assert invoke("check", tmp_path / "recipe.py").status == 0
+
+
+def test_packages_of_declared_suites_and_of_the_release_itself(tmp_path: Path) -> None:
+    lines = (
+        'img.suite("sid")',
+        'img.repository("own", uri="https://example.org/debian", suites=["main"], key="key.asc")',
+        'img.install("a/sid", "b/main", "c/trixie", "d/trixie-security", "e=1.0")',
+        'with img.profile("dev"):\n    img.suite("trixie-backports")\n    img.install("f/trixie-backports", "g/sid")',
+    )
+    (tmp_path / "recipe.py").write_text(HEAD + "\n".join(lines), encoding="utf-8")
+    (tmp_path / "key.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n", encoding="utf-8")
+    outcome = invoke("check", tmp_path / "recipe.py")
+    assert outcome.status == 0, outcome.err

@@ -20,6 +20,7 @@ from tdxc.ir import (
     RawUnit,
     Service,
     Setting,
+    Suite,
     Symlink,
     Template,
     User,
@@ -202,7 +203,8 @@ def test_unknown_names_are_errors_with_a_suggestion(declarations: dict[str, Any]
 
 def test_accounts_that_packages_make_are_known() -> None:
     packages = (Package(span=at(1), name="prometheus-node-exporter=1.9"), Package(span=at(1), name="rclone/sid"))
-    assert faults(packages=packages, services=(service("a", user="prometheus", group="rclone"),)) == []
+    services, suites = (service("a", user="prometheus", group="rclone"),), (Suite(span=at(1), name="sid"),)
+    assert faults(packages=packages, services=services, suites=suites) == []
     assert faults(services=(service("a", user="prometheus"),)) == [(Code.E_REFERENCE, "recipe.py:5:1")]
 
 
