@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tdxc.diagnostics import Code, DiagnosticError
-from tdxc_runtime.toolsroot import cache_folder
+from tdxc_runtime.toolsroot import cache_folder, make
 from tdxc_runtime.toolsroot.contents import PACKAGES, SENTINELS, contents_digest
 from tdxc_runtime.toolsroot.make import Manifest, find_damage, installed_packages
 from tdxc_runtime.toolsroot.root import ToolsRoot, _remove_forgotten, root_folder
@@ -156,3 +156,46 @@ def test_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.delenv("TDXVM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "tdxvm"
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        ("E: Failed to fetch http://m.example/debian/pool/a.deb  Connection timed out", 2),
+        ("E: Failed to fetch http://m.example/a  File has unexpected size (2 != 1). Mirror sync in progress?", 2),
+        ("E: Failed to fetch file:/srv/debian/dists/trixie/InRelease  File not found", 1),
+        ("E: Unable to locate package mkosi", 1),
+    ],
+)
+def test_packages_that_cannot_be_fetched_are_tried_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, times: int
+) -> None:
+    targets: list[str] = []
+
+    def fails_at_first(argv: list[str], *, log: Path, **_: object) -> None:
+        targets.append(argv[-1])
+        assert list(Path(argv[-1]).iterdir()) == []
+        if len(targets) == 1:
+            log.write_text(f"I: installing\n{said}\n")
+            raise DiagnosticError.of(Code.E_BACKEND_EXECUTION, "mmdebstrap failed")
+
+    monkeypatch.setattr(make, "run", fails_at_first)
+    monkeypatch.setattr(make, "_require_tools", lambda: None)
+    monkeypatch.setattr(make, "caller_id_map", lambda: None)
+    monkeypatch.setattr(make, "describe_root", lambda *_: MANIFEST)
+    told: list[str] = []
+
+    def made() -> Manifest:
+        log = tmp_path / "log"
+        return make.make_root(tmp_path / "tools", suite="trixie", mirror=None, log=log, on_line=told.append)
+
+    if times == 1:
+        with pytest.raises(DiagnosticError, match="mmdebstrap failed"):
+            made()
+        assert not (tmp_path / "tools").exists()
+        assert told == []
+    else:
+        assert made() == MANIFEST
+        assert (tmp_path / "tools/root").is_dir()
+        assert told == ["E: packages could not be fetched: once more"]
+    assert len(set(targets)) == len(targets) == times

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ from tdxc_runtime.toolsroot.contents import LEFT_OUT, PACKAGES, SENTINELS
 from tdxc_runtime.toolsroot.userns import caller_id_map, cleanup_id_map
 
 MANIFEST_FORMAT = 1
+
+_NOT_FETCHED = re.compile(
+    r"Failed to fetch https?:|Hash Sum mismatch|File has unexpected size|Temporary failure resolv"
+)
+"""What apt says, after tries of its own, of a network or a mirror that may do in a moment."""
 
 
 @attrs.frozen(kw_only=True)
@@ -90,10 +96,15 @@ def make_root(
     with scratch_folder(destination.parent, destination.name) as scratch:
         scratch.chmod(0o755)
         made = scratch / "made"
-        (made / "root").mkdir(parents=True)
-        argv = _mmdebstrap_argv(scratch, made / "root", suite, mirror)
-        id_map = caller_id_map()
-        run(argv, log=log, on_line=on_line, umask=0o022, confinement=Confinement(namespaces=True, id_map=id_map))
+        try:
+            _bootstrap(scratch, made, suite, mirror, log, on_line)
+        except DiagnosticError:
+            if not _NOT_FETCHED.search(log.read_text(encoding="utf-8", errors="replace")):
+                raise
+            if on_line:
+                on_line("E: packages could not be fetched: once more")
+            made = scratch / "made-again"
+            _bootstrap(scratch, made, suite, mirror, log, on_line)
         manifest = describe_root(made / "root", suite, mirror.uri if mirror else "")
         (made / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
         os.sync()  # a root that a power cut left half written would pass the cheap check
@@ -101,6 +112,16 @@ def make_root(
             destination.rename(scratch / "broken")
         made.rename(destination)
     return manifest
+
+
+def _bootstrap(
+    scratch: Path, made: Path, suite: str, mirror: Mirror | None, log: Path, on_line: LineCallback | None
+) -> None:
+    """Run mmdebstrap into ``made``/root."""
+    (made / "root").mkdir(parents=True)
+    confinement = Confinement(namespaces=True, id_map=caller_id_map())
+    argv = _mmdebstrap_argv(scratch, made / "root", suite, mirror)
+    run(argv, log=log, on_line=on_line, umask=0o022, confinement=confinement)
 
 
 def describe_root(root: Path, suite: str, mirror: str) -> Manifest:
