@@ -115,8 +115,11 @@ class ListOf:
         """A wrong type, or the problems of each item."""
         if not isinstance(value, list | tuple):
             shown = repr(value) if isinstance(value, str | int | float) else "…"
-            fix = f"put it into a list: [{shown}]" if self.item.accepts(value) else ""
-            yield wrong_type(self.noun, value, fix=fix)
+            if self.item.accepts(value):  # a secret too, where secrets may stand
+                text = f"must be {self.noun}, not {describe(value)}"
+                yield Problem(Code.E_TYPE, text, f"put it into a list: [{shown}]")
+            else:
+                yield wrong_type(self.noun, value)
             return
         for index, item in enumerate(value):
             for problem in self.item.problems(item):

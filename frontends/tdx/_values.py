@@ -69,6 +69,15 @@ def _option(value: str | int | bool) -> Problem | None:
     return Problem(Code.E_VALUE, f"{value!r} is neither y, m nor n", f"write '{switch}', or '\"{value}\"' for the text")
 
 
+def _uri(value: str) -> Problem | None:
+    """An address with its scheme; git's short form and a bare host name are told how to write it."""
+    if re.fullmatch(_URI, value):
+        return None
+    short = re.fullmatch(r"(?:[\w.-]+@)?([\w-]+(?:\.[\w-]+)+)[:/]?([!-9;-~]*)", value, re.ASCII)
+    fix = f"write 'https://{short[1]}/{short[2]}'" if short else "begin with the scheme: 'https://…'"
+    return Problem(Code.E_VALUE, f"{value!r} is not a URI", fix)
+
+
 def _module_name(value: str) -> Problem | None:
     if not value.strip() or len(value) > _NAME_MAX_BYTES:
         return Problem(Code.E_VALUE, "is empty or longer than 255 characters")
@@ -264,8 +273,9 @@ PackageName = Annotated[
 PackageNames = list[PackageName] | tuple[PackageName, ...]
 SuiteName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9+._/-]*", "a suite name")]
 SuiteNames = list[SuiteName] | tuple[SuiteName, ...]
-Uri = Annotated[str, _matching(r"[a-z][a-z0-9+.-]*://?[!-~]+", "a URI")]
-OptionalUri = Annotated[str, _matching_or_empty(r"[a-z][a-z0-9+.-]*://?[!-~]+", "a URI")]
+_URI = r"[a-z][a-z0-9+.-]*://?[!-~]+"
+Uri = Annotated[str, Constraint(check=_uri, noun="a URI", pattern=f"^(?:{_URI})$")]
+OptionalUri = Annotated[str, Constraint(check=_optional(_uri), noun="a URI", pattern=f"^(?:{_URI})?$")]
 Snapshot = Annotated[str, _matching_or_empty(r"\d{8}T\d{6}Z", "a point in time such as '20251113T083151Z'")]
 Sha256 = Annotated[str, _matching_or_empty(r"[0-9a-f]{64}", "a SHA-256 in 64 lower-case hex digits")]
 EnvironmentName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable name")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from tdxc import records
-from tdxc.diagnostics import UNKNOWN_SPAN, Code, Diagnostic, DiagnosticError, SourceSpan
+from tdxc.diagnostics import UNKNOWN_SPAN, Code, Diagnostic, DiagnosticError, Note, SourceSpan
 from tdxc.grammar.syntax import Grammar, SyntaxFault, quote
 from tdxc.ir import KconfigOption
 
@@ -28,6 +28,8 @@ _GRAMMAR = Grammar(
         "$END": ("the end of the line",),
     },
 )
+_FAULTS_SHOWN = 3
+
 _PLAIN = re.compile(r"CONFIG_([A-Za-z0-9_]+)=([ymn]|-?[0-9]+)[ \t\r]*")
 _UNSET = re.compile(r"# CONFIG_([A-Za-z0-9_]+) is not set[ \t\r]*")
 _FALSE_UNSET = re.compile(r"\s*#\s*CONFIG_([A-Za-z0-9_]+)\s+is\s+not\s+set\b.*", re.IGNORECASE)
@@ -37,7 +39,7 @@ def parse_kconfig(text: str, span: SourceSpan = UNKNOWN_SPAN, *, file: str = "")
     """The options of a fragment in its order, repetitions included.
 
     ``file`` names the fragment's own file: then spans point into it; otherwise they are ``span``, the recipe line
-    that holds the text. Raises E_SYNTAX with every bad line.
+    that holds the text. Raises E_SYNTAX with the first bad lines: of a file that is something else, all are.
     """
     options: list[KconfigOption] = []
     faults: list[Diagnostic] = []
@@ -49,6 +51,11 @@ def parse_kconfig(text: str, span: SourceSpan = UNKNOWN_SPAN, *, file: str = "")
             faults.append(_diagnostic(line, number, fault, at, in_file=bool(file)))
         else:
             options += [option] if option else []
+    if len(faults) > _FAULTS_SHOWN:
+        more = Note(
+            message=f"{len(faults) - _FAULTS_SHOWN} more lines are none either: is this a kernel configuration?"
+        )
+        faults = [*faults[: _FAULTS_SHOWN - 1], records.evolve(faults[_FAULTS_SHOWN - 1], notes=(more,))]
     if faults:
         raise DiagnosticError(faults)
     return tuple(options)

@@ -8,7 +8,7 @@ import pytest
 from support.commands import invoke
 
 HEAD = """\
-from tdx import Build, Image, Kernel, SecretTarget
+from tdx import Build, Image, Kernel, SecretTarget, git
 from tdx.modules import DiskEncryption, KeyGeneration, SecretDelivery
 img = Image("n", base="debian/trixie")
 """
@@ -37,6 +37,20 @@ PYTHON = [
     ('img.service("a", exec="/a", devices=["dev/sda"])', "E_PATH 4:1", "item 1: 'dev/sda'", "write '/dev/sda'"),
     ('img.service("a", exec="/a", restart_sec="5 minuts")', "E_VALUE 4:1", "'5 minuts' is not a time span", ""),
     ('img.file("~/x", content="x")', "E_PATH 4:1", "'~/x'", "write where it is in the image"),
+    (
+        'token = SecretDelivery().secret("t")\nimg.service("a", exec="/a", secrets=token)',
+        "E_TYPE 5:1",
+        "secrets must be a list",
+        "put it into a list",
+    ),
+    (
+        'Build.go(name="p", src=git("git@example.org:a/b.git", rev="v1"), output="/usr/bin/p")',
+        "E_VALUE 4:24",
+        "is not a URI",
+        "write 'https://example.org/a/b.git'",
+    ),
+    ('img.mirror = "deb.example.org/debian"', "E_VALUE 4:1", "not a URI", "write 'https://deb.example.org/debian'"),
+    ('img.mirror = "somewhere"', "E_VALUE 4:1", "not a URI", "begin with the scheme"),
     (
         "img.template('/etc/x', content=\"{% include 'y' %}\", vars={})",
         "E_TEMPLATE 4:1",
@@ -136,3 +150,11 @@ def test_packages_of_declared_suites_and_of_the_release_itself(tmp_path: Path) -
     (tmp_path / "key.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n", encoding="utf-8")
     outcome = invoke("check", tmp_path / "recipe.py")
     assert outcome.status == 0, outcome.err
+
+
+def test_a_file_that_is_no_configuration_is_one_mistake(tmp_path: Path) -> None:
+    (tmp_path / "k.config").write_text("a line of something else\n" * 5000, encoding="utf-8")
+    (tmp_path / "recipe.py").write_text(f"{HEAD}img.kernel = Kernel.tdx(config_file='k.config')\n", encoding="utf-8")
+    faults = invoke("check", tmp_path / "recipe.py", "--format", "json").data()["diagnostics"]
+    assert [(fault["file"], fault["line"]) for fault in faults] == [("k.config", line) for line in (1, 2, 3)]
+    assert faults[-1]["notes"][0]["message"].startswith("4997 more lines are none either")
