@@ -117,6 +117,21 @@ def _text(value: Any) -> str:
     if isinstance(value, enum.Enum):
         return str(value.value)
     if isinstance(value, Node):
-        shown = [f for f in records.fields_of(type(value)) if f.eq and getattr(value, f.name) != f.default]
-        return " ".join(f"{field.name}={_text(getattr(value, field.name))}" for field in shown)
+        return " ".join(f"{name}={_text(field)}" for name, field in _given(value))
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_item, value))}]"
     return repr(value) if isinstance(value, str) else str(value)
+
+
+def _given(node: Node) -> list[tuple[str, Any]]:
+    """The fields that differ from their defaults."""
+    fields = ((field, getattr(node, field.name)) for field in records.fields_of(type(node)) if field.eq)
+    return [(field.name, value) for field, value in fields if value != field.default]
+
+
+def _item(value: Any) -> str:
+    """An item of a list: one that says a single thing as that thing."""
+    if isinstance(value, Node):
+        given = _given(value)
+        return _text(given[0][1]) if len(given) == 1 else f"({_text(value)})"
+    return _text(value)

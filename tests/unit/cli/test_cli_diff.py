@@ -58,6 +58,16 @@ def test_two_recipes_differ_in_terms_of_the_recipe(folder: Path) -> None:
     assert "---" not in outcome.out
 
 
+def test_a_new_declaration_is_shown_in_words_of_the_recipe(folder: Path) -> None:
+    (folder / "bare.py").write_text('from tdx import Image\nimg = Image("small", base="debian/trixie")\n')
+    text = (folder / "bare.py").read_text()
+    kernel = 'from tdx import Kernel\nimg.kernel = Kernel.tdx(version="6.12", config={"TLS": True})\n'
+    (folder / "more.py").write_text(f'{text}{kernel}img.network(firewall_rules=["ACCEPT icmp", "DROP all"])\n')
+    lines = invoke("diff", "bare.py", "more.py").out.splitlines()
+    assert "+ kernel: version='6.12' config=[(name='TLS' value='y')]  (more.py:4:14)" in lines
+    assert "+ network: firewall_rules=['ACCEPT icmp', 'DROP all']  (more.py:5:1)" in lines
+
+
 def test_tree_prints_the_unified_difference_too(folder: Path) -> None:
     outcome = invoke("diff", "small.py", "later.py", "--tree")
     assert "--- a/mkosi.extra/usr/bin/app" in outcome.out
