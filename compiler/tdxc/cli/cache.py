@@ -35,19 +35,31 @@ def command(action: str, build: str, unused: float, max_size: str, output_format
     from tdxc_runtime.builds import DOWNLOADS_FOLDER, STORE_FOLDER, BuildStore, DownloadStore
     from tdxc_runtime.toolsroot import cache_folder
 
+    if action == "gc" and build:
+        raise click.UsageError("`tdxc cache gc` cleans all builds: leave the name out")
+    if action != "gc" and (max_size or _is_given("unused")):
+        raise click.UsageError(f"--unused and --max-size go with `tdxc cache gc`, not with `{action}`")
+    most = _size(max_size)
     store = BuildStore(cache_folder() / STORE_FOLDER)
     downloads = DownloadStore(cache_folder() / DOWNLOADS_FOLDER)
     if action == "why":
         _explain(store, _chosen(store, build), output_format)
     elif action == "gc":
         damaged = store.remove_damaged()
-        removed, files = _collect(store, downloads, unused * _DAY_S, _size(max_size))
+        removed, files = _collect(store, downloads, unused * _DAY_S, most)
         _print_content(removed, files, damaged, output_format, f"{len(removed)} removed")
     else:
         entries = tuple(entry for entry in store.entries() if build in {"", entry.build})
         files = () if build else downloads.files()
         damaged = () if build else store.damaged()
         _print_content(entries, files, damaged, output_format, f"{len(entries)} in {store.folder}")
+
+
+def _is_given(option: str) -> bool:
+    """Whether an option stands on the command line."""
+    from click.core import ParameterSource
+
+    return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 def _collect(

@@ -162,3 +162,16 @@ def test_a_size_that_is_none_is_a_usage_error(store: BuildStore, size: str) -> N
     outcome = invoke("cache", "gc", f"--max-size={size}")
     assert (outcome.status, outcome.out) == (2, "")
     assert "is not a size" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["gc", "hello"], ["gc", "--max-size", "1X"], ["ls", "--max-size", "1G"], ["why", "hello", "--unused", "30"]],
+)
+def test_what_an_action_would_ignore_is_a_usage_error_before_anything_is_removed(
+    store: BuildStore, arguments: list[str]
+) -> None:
+    entry = add(store, GO)
+    (store.folder / entry.key / "rootfs.tar").write_bytes(b"damaged")
+    assert invoke("cache", *arguments).status == 2
+    assert (store.folder / entry.key).exists()
