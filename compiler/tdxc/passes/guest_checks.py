@@ -77,10 +77,12 @@ def _without_disk(key: GuestKey) -> Diagnostic:
 
 def _check_disks(image: ResolvedImage) -> Iterator[Diagnostic]:
     keys = {key.name: key for key in image.guest_keys}
-    yield from _repeated("key", image.guest_keys, lambda node: node.name)
-    yield from _repeated("encrypted disk", image.encrypted_disks, lambda node: node.name)
-    yield from _repeated("encrypted disk at", image.encrypted_disks, lambda node: node.mount_at)
-    yield from _repeated("encrypted disk on", image.encrypted_disks, lambda node: node.device or node.strategy)
+    yield from _repeated("key", "name", image.guest_keys, lambda node: node.name)
+    yield from _repeated("encrypted disk", "name", image.encrypted_disks, lambda node: node.name)
+    yield from _repeated("encrypted disk at", "mount_at", image.encrypted_disks, lambda node: node.mount_at)
+    yield from _repeated(
+        "encrypted disk on", "device", image.encrypted_disks, lambda node: node.device or node.strategy
+    )
     source = image.secret_delivery.source if image.secret_delivery else ""
     mounted = {partition.mount_point: partition for partition in image.partitions}
     for disk in image.encrypted_disks:
@@ -133,7 +135,7 @@ def _check_delivery(delivery: SecretDelivery, image: ResolvedImage) -> Iterator[
         yield _fault(
             Code.E_VALUE, message, delivery, "declare one with delivery.secret(…) before delivery.apply(image)"
         )
-    yield from _repeated("secret", delivery.secrets, lambda node: node.name)
+    yield from _repeated("secret", "name", delivery.secrets, lambda node: node.name)
     if len(delivery.secrets) > _MOST_SECRETS:
         message = f"SecretDelivery has {len(delivery.secrets)} secrets; the limit is {_MOST_SECRETS}"
         fix = "put several values into one secret of the kind 'json'"
@@ -246,14 +248,15 @@ def _describe(target: SecretTarget) -> str:
     return f"'{target.path}'" if target.kind == "file" else f"the variable {target.variable} ({target.scope})"
 
 
-def _repeated(what: str, nodes: tuple[Node, ...], name_of: object) -> Iterator[Diagnostic]:
+def _repeated(what: str, argument: str, nodes: tuple[Node, ...], name_of: object) -> Iterator[Diagnostic]:
     first: dict[str, Node] = {}
     for node in nodes:
         name = str(name_of(node)) if callable(name_of) else ""
         before = first.setdefault(name, node)
         if before is not node:
             message = f"{what} '{name}' is declared twice"
-            yield _fault(Code.E_CONFLICT, message, node, "rename one, or leave one out", "it is first here", before)
+            fix = f"give one of them another {argument}=, or leave one out"
+            yield _fault(Code.E_CONFLICT, message, node, fix, "it is first here", before)
 
 
 def _fault(code: Code, message: str, node: Node, fix: str, note: str = "", other: Node | None = None) -> Diagnostic:

@@ -128,6 +128,16 @@ def test_a_mistake_in_python(tmp_path: Path, text: str, place: str, message: str
     _check(tmp_path / "recipe.py", f"{HEAD}{text}\n", place, message, fix)
 
 
+def test_two_disks_that_differ_in_nothing_say_what_to_change(tmp_path: Path) -> None:
+    disks = "".join(f"DiskEncryption(device='/dev/vd{letter}').apply(img)\n" for letter in "bc")
+    (tmp_path / "recipe.py").write_text(f"{HEAD}KeyGeneration().apply(img)\n{disks}", encoding="utf-8")
+    faults = invoke("check", tmp_path / "recipe.py", "--format", "json").data()["diagnostics"]
+    assert sorted(fault["fix"].split(",")[0] for fault in faults) == [
+        "give one of them another mount_at=",
+        "give one of them another name=",
+    ]
+
+
 @pytest.mark.parametrize(("text", "place", "message", "fix"), YAML)
 def test_a_mistake_in_yaml(tmp_path: Path, text: str, place: str, message: str, fix: str) -> None:
     _check(tmp_path / "recipe.yaml", f"name: n\n{text}\n", place, message, fix)
