@@ -170,7 +170,8 @@ TEXTS: dict[Code, str] = {
     ),
     Code.W_CACHE: (
         "A result in the cache of source builds was not what had been stored, so it was removed and the build was made "
-        "again. The image is right; the disk or whatever wrote to the cache may not be."
+        "again, or a new result could not be stored. The image is right; the disk or whatever wrote to the cache may "
+        "not be."
     ),
 }
 """One entry per code; a test holds the two together."""

@@ -77,7 +77,8 @@ def override_inputs(tree: FileTree) -> dict[str, str]:
     digest = hashlib.sha256()
     for path, entry in sorted(tree.entries.items()):
         if path.startswith(f"{FOLDER}/") and not path.startswith(f"{FOLDER}/mkosi.extra/"):
-            data = entry.data if isinstance(entry, TreeFile) else getattr(entry, "target", "").encode()
+            text = entry.target if isinstance(entry, TreeLink) else ""
+            data = entry.data if isinstance(entry, TreeFile) else text.encode()
             digest.update(hashlib.sha256(path.encode()).digest() + hashlib.sha256(data).digest())
     return {"override": f"sha256:{digest.hexdigest()}"}
 

@@ -187,18 +187,21 @@ def _make(bench: BuildBench, build: DeclaredBuild) -> tuple[BuildRecord, tuple[D
         bench.progress(f"build {build.name}: {damage or _why(previous, inputs)}; building it")
         began = time.monotonic()
         _run_alone(bench, build)
-        bench.store.add(
-            target,
-            inputs,
-            build=build.name,
-            language=build.language,
-            network=build.network,
-            seconds=time.monotonic() - began,
-            reason=damage,
-            previous=previous.key if previous else "",
-        )
-    warnings = (_damage_warning(build, damage),) if damage else ()
-    return record, warnings
+        warnings = [_damage_warning(build, damage)] if damage else []
+        try:
+            bench.store.add(
+                target,
+                inputs,
+                build=build.name,
+                language=build.language,
+                network=build.network,
+                seconds=time.monotonic() - began,
+                reason=damage,
+                previous=previous.key if previous else "",
+            )
+        except OSError as fault:  # a full disk, say: the bake has what it needs
+            warnings.append(_not_kept_warning(build, fault))
+    return record, tuple(warnings)
 
 
 def _run_alone(bench: BuildBench, build: DeclaredBuild) -> None:
@@ -250,6 +253,14 @@ def _damage_warning(build: DeclaredBuild, damage: str) -> Diagnostic:
         code=Code.W_CACHE,
         message=f"build '{build.name}' was made again: {damage}",
         fix="check the disk that holds the cache; `tdxc cache gc` removes other damaged entries",
+    )
+
+
+def _not_kept_warning(build: DeclaredBuild, fault: OSError) -> Diagnostic:
+    return Diagnostic(
+        code=Code.W_CACHE,
+        message=f"build '{build.name}' was made, and could not be kept for later bakes: {fault.strerror or fault}",
+        fix="make room on the disk that holds the cache, such as by `tdxc cache gc`",
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import shlex
 import uuid
 from collections.abc import Sequence
@@ -213,6 +215,22 @@ def test_an_archive_that_was_damaged_is_built_again_with_a_warning(place: Place)
     assert entry is not None
     assert entry.reason.startswith("its entry in the cache was damaged")
     assert place.bake(HELLO, name="third").diagnostics == ()
+
+
+def test_a_result_that_cannot_be_stored_is_used_with_a_warning(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        made = place.bake(HELLO)
+    (warning,) = made.diagnostics
+    assert warning.code is Code.W_CACHE
+    assert "build 'hello' was made, and could not be kept for later bakes: No space left" in warning.message
+    assert place.store.entries() == ()
+    assert len(made.records[0].key) == 64
+    assert place.bake(HELLO, name="again").diagnostics == ()
+    assert len(place.store.entries()) == 1
 
 
 def test_the_lists_are_fetched_once_and_what_was_downloaded_is_kept(place: Place) -> None:
