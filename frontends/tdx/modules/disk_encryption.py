@@ -58,6 +58,10 @@ Format = Literal["on_initialize", "always", "never", "on_fail"]
 Option = Literal["noexec", "noatime", "relatime", "ro", "sync"]
 
 
+_WAIT_S = {"path": 30, "pathglob": 30, "largest": 0}
+"""How long a disk may take to appear, in seconds. For the largest one the guest looks for two seconds in any case."""
+
+
 class DiskEncryption:
     """Open a disk with LUKS2 and mount it, behind the key's step (priority 20).
 
@@ -83,7 +87,7 @@ class DiskEncryption:
         fs: Literal["ext4"] = "ext4",
         integrity: bool = False,
         grow: bool = True,
-        wait: DeviceWait = 30,
+        wait: DeviceWait | None = None,
     ) -> None:
         span = here()
         if (bool(device), strategy, bool(pathglob)) not in {
@@ -105,7 +109,7 @@ class DiskEncryption:
             fs=fs,
             integrity=integrity,
             grow=grow,
-            wait_seconds=wait if strategy != "largest" else 0,
+            wait_seconds=wait if wait is not None else _WAIT_S[strategy or "path"],
             span=span,
         )
 

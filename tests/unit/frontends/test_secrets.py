@@ -228,6 +228,13 @@ def test_patterns_of_devices_are_taken(pattern: str) -> None:
     assert DiskEncryption(strategy="pathglob", pathglob=pattern).node.device == pattern
 
 
+@pytest.mark.parametrize(("given", "seconds"), [({}, None), ({"wait": 0}, 0), ({"wait": 120}, 120)])
+def test_each_disk_is_waited_for_as_it_says(given: dict[str, int], seconds: int | None) -> None:
+    by_name, largest = DiskEncryption("/dev/vdb", **given), DiskEncryption(strategy="largest", **given)  # type: ignore[arg-type]  # seconds alone
+    defaults = (30, 0)
+    assert (by_name.node.wait_seconds, largest.node.wait_seconds) == (defaults if seconds is None else (seconds,) * 2)
+
+
 def test_variables_of_services_whose_name_is_escaped_are_refused() -> None:
     with pytest.raises(DiagnosticError) as caught:
         SecretTarget.env("A", scope="a\\x2db")
