@@ -43,6 +43,19 @@ def test_git_gives_the_commit_that_was_asked_for(tmp_path: Path, by_branch: bool
     assert not (tmp_path / "build/tool/network").exists()
 
 
+def test_large_files_are_not_taken_for_what_points_to_them(tmp_path: Path) -> None:
+    repository(tmp_path / "git")
+    (tmp_path / "git/sub/.gitattributes").write_text("*.bin filter=lfs\n")
+    (tmp_path / "git/sub/model.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+    commit_all(tmp_path / "git")
+    source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="trunk", subdir="sub")
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(emitted(copied(source)), "tool", tmp_path / "without")
+    assert "add 'git-lfs' to build_deps\nsub/model.bin is one of them" in caught.value.stderr
+    setting = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=filter.lfs.smudge GIT_CONFIG_VALUE_0=cat\n"
+    run_scripts(emitted(copied(source)), "tool", tmp_path / "with", network=setting)
+
+
 def test_a_commit_that_the_repository_lacks_fails(tmp_path: Path) -> None:
     repository(tmp_path / "git")
     source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="0" * 40, subdir="sub")

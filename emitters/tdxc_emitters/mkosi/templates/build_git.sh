@@ -33,7 +33,19 @@ fetch_git() {
         need_network "the submodules of $1"
         git -C "$3" submodule --quiet update --init --recursive --depth=1
     fi
+    need_large_files "$1" "$3"
     find "$3" -name .git -prune -exec rm -rf {} +
+}
+
+# Stop where git has put pointers in the place of large files: it does so when the program that gets them is not there.
+need_large_files() {
+    local large
+    large=$(git -C "$2" ls-files ':(attr:filter=lfs)')
+    if [[ -n $large ]] && ! git config filter.lfs.smudge > /dev/null; then
+        echo "$1 has files in Git LFS, which this environment cannot get: add 'git-lfs' to build_deps" >&2
+        echo "${large%%$'\n'*} is one of them" >&2
+        exit 1
+    fi
 }
 
 # Make the folder $2 an empty repository, with $1 as where it comes from; the commit $3, if any, tells how it hashes.
