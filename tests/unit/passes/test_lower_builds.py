@@ -336,6 +336,21 @@ def test_a_pinned_toolchain_comes_first_in_the_path() -> None:
     assert dict(lowered.environment)["PATH"].startswith(f"{home}/bin:{home}:")
 
 
+@pytest.mark.parametrize(
+    ("name", "unpackers"),
+    [
+        ("x.tar.gz", []),
+        ("x.tgz?raw=1", []),
+        ("x.tar.xz?raw=1", ["xz-utils"]),
+        ("x.tar.zst#x.tar", ["zstd"]),
+        ("download?name=x.tar.xz", ["bzip2", "xz-utils", "zstd"]),
+    ],
+)
+def test_the_environment_can_unpack_what_is_fetched(name: str, unpackers: list[str]) -> None:
+    lowered = lower(authored_build(source=local_source(tarball=f"https://example.org/{name}", sha256="a" * 64)))
+    assert sorted({*packages(lowered)} - {"ca-certificates", "curl"}) == unpackers
+
+
 def test_artifacts_lie_in_the_folder_that_the_build_runs_in() -> None:
     artifacts = (Artifact(span=at(6), source="bin/x", dest="/usr/bin/x"),)
     source = local_source(git="https://example.org/x", rev="0" * 40, subdir="cmd")

@@ -126,12 +126,20 @@ def fetch_packages(build: Build) -> tuple[str, ...]:
     found = {"patch"} if build.patches else set()
     for url in (build.source.tarball, build.toolchain.url):
         if url:
-            found |= {"ca-certificates", "curl"} | {_UNPACKERS[s] for s in _UNPACKERS if url.endswith(s)}
+            found |= {"ca-certificates", "curl", *_unpackers(url)}
     if build.source.git:
         found |= {"ca-certificates", "git"}
     if build.network or build.language in {BuildLanguage.GO, BuildLanguage.RUST, BuildLanguage.DOTNET}:
         found.add("ca-certificates")
     return tuple(sorted(found))
+
+
+def _unpackers(url: str) -> set[str]:
+    """The packages that tar needs for an archive; all of them where its address does not end in what it is."""
+    name = url.partition("#")[0].partition("?")[0]
+    if name.endswith((".tar", ".tgz", ".gz")):
+        return set()
+    return {package for suffix, package in _UNPACKERS.items() if name.endswith(suffix)} or {*_UNPACKERS.values()}
 
 
 def _not_offered(base: Base, build: Build, offers: tuple[Offer, ...]) -> DiagnosticError:
