@@ -112,7 +112,7 @@ class Signature:
                 yield Diagnostic(code=Code.E_TYPE, message=message, span=site.span)
         for parameter in self.parameters:
             if parameter.name not in given:
-                if parameter.required and not unknown:
+                if parameter.required and not unknown and not surplus:
                     message = f"{label} needs {parameter.name}"
                     fix = f"add {parameter.name}: {parameter.kind.noun}"
                     yield Diagnostic(code=Code.E_TYPE, message=message, span=site.span, fix=fix)

@@ -14,6 +14,8 @@ VOLATILE = {
     "/sys": "the kernel mounts its own file system there",
     "/dev": "the kernel mounts its own file system there",
     "/run": "it is empty at each boot; use tmpfiles.d or RuntimeDirectory=",
+    "/var/run": "it is a link to /run, which is empty at each boot; use tmpfiles.d or RuntimeDirectory=",
+    "/var/lock": "it is a link to /run/lock, which is empty at each boot; use tmpfiles.d",
 }
 """Folders whose content in the image is never seen once it runs."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tdxc.diagnostics import Code, Diagnostic, SourceSpan, nearest
+from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan, nearest
 from tdxc.ir import Layer, Setting
+from tdxc.quoting import shell_word
 
 OUTPUT_TARGETS = ("qemu", "azure", "gcp")
 CLOUDS = ("qemu", "azure", "gcp")
@@ -51,7 +52,7 @@ def check_values(layer: Layer) -> Iterator[Diagnostic]:
 
 def _settings(layer: Layer) -> Iterator[Diagnostic]:
     yield from _setting("init", layer.init, INIT_SYSTEMS, or_path=True)
-    yield from _setting("firmware", layer.firmware, ("ovmf",), or_path=True)
+    yield from _firmware(layer.firmware)
     yield from _setting("docs", layer.docs, ("yes", "no"))
     yield from _setting("cloud", layer.cloud, (*CLOUDS, ""))
     target = layer.default_target
@@ -64,12 +65,24 @@ def _settings(layer: Layer) -> Iterator[Diagnostic]:
         )
 
 
+def _firmware(setting: Setting | None) -> Iterator[Diagnostic]:
+    """A file of one's own is for `tdxc measure`: no image differs by its firmware, and no bake could take it in."""
+    if setting is None or ("/" not in setting.value and not setting.value.endswith((".fd", ".bin"))):
+        yield from _setting("firmware", setting, ("ovmf",))
+        return
+    yield Diagnostic(
+        code=Code.E_UNSUPPORTED,
+        message=f"firmware {setting.value!r}: a recipe cannot choose a firmware file",
+        span=setting.span,
+        notes=(Note(message="the image is the same under each firmware, which its host loads and MRTD shows"),),
+        fix=f"leave it out, and predict registers with it: tdxc measure --firmware {shell_word(setting.value)}",
+    )
+
+
 def _setting(
     name: str, setting: Setting | None, choices: tuple[str, ...], *, or_path: bool = False
 ) -> Iterator[Diagnostic]:
     if setting is None or (or_path and setting.value.startswith(("/", "./", "../")) and "\0" not in setting.value):
-        return
-    if or_path and setting.value.endswith((".fd", ".bin")):
         return
     yield from _one_of(name, setting.value, choices, setting.span)
 

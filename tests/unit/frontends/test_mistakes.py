@@ -50,6 +50,14 @@ PYTHON = [
         "write 'https://example.org/a/b.git'",
     ),
     ('img.mirror = "deb.example.org/debian"', "E_VALUE 4:1", "not a URI", "write 'https://deb.example.org/debian'"),
+    (
+        'img.firmware = "./my.fd"',
+        "E_UNSUPPORTED 4:1",
+        "cannot choose a firmware file",
+        "tdxc measure --firmware ./my.fd",
+    ),
+    ('img.file("/var/run/x", content="x")', "E_PATH 4:1", "below /var/run, which the running", "that the image keeps"),
+    ('img.repository("a", "https://b", ["c"])', "E_TYPE 4:1", "no more than 1 argument", "name them: name, uri"),
     ('img.mirror = "somewhere"', "E_VALUE 4:1", "not a URI", "begin with the scheme"),
     (
         "img.template('/etc/x', content=\"{% include 'y' %}\", vars={})",

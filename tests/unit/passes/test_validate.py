@@ -63,7 +63,7 @@ def test_a_sound_image_passes() -> None:
                 BootStep(span=at(10), name="a", script="true"),
                 BootStep(span=at(11), name="b", script="true", after=("a",), priority=9999),
             ),
-            firmware=Setting(span=at(12), value="/usr/share/OVMF/OVMF.fd"),
+            firmware=Setting(span=at(12), value="ovmf"),
             init=Setting(span=at(12), value="/sbin/my-init"),
             output_targets=(OutputTarget(span=at(13), name="gcp"),),
         )
