@@ -57,8 +57,8 @@ def read_folder(
 ) -> list[Source]:
     """All ``wanted`` files below a folder (by default all), sorted by name, names relative to it.
 
-    Without ``.git`` (a file in worktrees and submodules, gitrepository-layout(5)), and without what compiling and
-    baking leave in a recipe's folder. Links are followed. Paths are handled as text, since pathlib takes longer than
+    Without ``.git`` (a file in worktrees and submodules, gitrepository-layout(5)), what compiling and baking leave in a
+    recipe's folder, and folders that are marked as caches. Links are followed. Paths are handled as text, since pathlib takes longer than
     the reading. Raises as :func:`read_file` does; E_PATH for a link to a folder that it lies in, E_ENCODING for a name
     that is not UTF-8, and E_LIMIT above 512 MiB or 50,000 files in all.
     """
@@ -141,7 +141,7 @@ def _siblings(path: Path) -> list[str]:
 
 def _files_below(folder: str, span: SourceSpan) -> Iterator[str]:
     for current, folders, files in os.walk(folder, followlinks=True):
-        if current != folder and _is_our_own(folders, files):
+        if current != folder and _is_made(folders, files):
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if name != ".git")
@@ -152,9 +152,12 @@ def _files_below(folder: str, span: SourceSpan) -> Iterator[str]:
                 yield os.path.join(current, name)  # noqa: PTH118 - see read_folder
 
 
-def _is_our_own(folders: list[str], files: list[str]) -> bool:
-    """Whether a folder with these entries is a compiled tree or the artifacts of a bake."""
-    return ".tdxc" in folders or _BAKED.issubset(files)
+def _is_made(folders: list[str], files: list[str]) -> bool:
+    """Whether a folder with these entries is a compiled tree, the artifacts of a bake, or the cache of a program.
+
+    Cargo and others mark theirs (Cache Directory Tagging Specification).
+    """
+    return ".tdxc" in folders or _BAKED.issubset(files) or "CACHEDIR.TAG" in files
 
 
 def _check_loop(path: str, span: SourceSpan) -> None:

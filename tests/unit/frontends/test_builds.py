@@ -196,6 +196,13 @@ def test_a_source_that_holds_the_recipe_is_the_same_after_compiling_locking_and_
     assert [file.path for file in files] == ["go.mod", "main.go", "recipe.yaml"]
 
 
+def test_what_cargo_leaves_in_a_source_is_no_part_of_it(folder: Path) -> None:
+    (folder / "src/target/release").mkdir(parents=True)
+    (folder / "src/target/release/app").write_bytes(b"\x7fELF")
+    (folder / "src/target/CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+    assert [file.path for file in frozen(folder, _go).source.files] == ["go.mod", "main.go"]
+
+
 def test_a_worktrees_pointer_to_its_repository_is_no_source(folder: Path) -> None:
     (folder / "src/sub").mkdir()
     for name in (".git", "sub/.git", "sub/.gitignore"):
