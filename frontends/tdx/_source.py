@@ -58,9 +58,9 @@ def read_folder(
     """All ``wanted`` files below a folder (by default all), sorted by name, names relative to it.
 
     Without ``.git`` (a file in worktrees and submodules, gitrepository-layout(5)), what compiling and baking leave in a
-    recipe's folder, and folders that are marked as caches. Links are followed. Paths are handled as text, since pathlib takes longer than
-    the reading. Raises as :func:`read_file` does; E_PATH for a link to a folder that it lies in, E_ENCODING for a name
-    that is not UTF-8, and E_LIMIT above 512 MiB or 50,000 files in all.
+    recipe's folder, and folders that are marked as caches. Links are followed. Paths are handled as text, since pathlib
+    takes longer than the reading. Raises as :func:`read_file` does; E_PATH for a link to a folder that it lies in,
+    E_ENCODING for a name that is not UTF-8, and E_LIMIT above 512 MiB or 50,000 files in all.
     """
     folder = locate(root, given, outside=outside, span=span)
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def read_folder(
         size += len(sources[-1].data)
         if size > FOLDER_LIMIT_BYTES or len(sources) > FOLDER_LIMIT_FILES:
             limit = f"{FOLDER_LIMIT_BYTES >> 20} MiB or {FOLDER_LIMIT_FILES} files"
-            fix = "leave out what is built from the rest (target/, node_modules/); sources can be git(…) or tarball(…)"
+            fix = "leave out what is built from the rest (node_modules/); sources can be git(…) or tarball(…)"
             raise DiagnosticError.of(Code.E_LIMIT, f"the folder '{given}' holds more than {limit}", span, fix=fix)
     return sources
 
