@@ -13,6 +13,7 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ import attrs
 from tdxc.diagnostics import Code, DiagnosticError, Note
 
 _ANSWER_LIMIT_BYTES = 1 << 20
+_ANSWER_LIMIT_S = 120.0
 _STATUS_OK = 200
 _UNAVAILABLE = 503
 
@@ -119,8 +121,9 @@ class GuestConnection:
                     f"{self.host}:{self.port} shows another key than a moment ago: nothing was sent",
                     fix="somebody may stand between; look into the network, then try again",
                 )
-            connection.request(method, path, body, dict(headers or {}))
-            return _read(connection.getresponse())
+            with _ended_in_time(connection.sock):
+                connection.request(method, path, body, dict(headers or {}))
+                return _read(connection.getresponse())
 
 
 def connect(host: str, port: int, *, tls: bool = True, timeout_s: float = 20.0) -> GuestConnection:
@@ -154,6 +157,24 @@ def _opened(host: str, port: int, tls: bool, timeout_s: float) -> Iterator[http.
         ) from fault
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _ended_in_time(sock: socket.socket) -> Iterator[None]:
+    """A time limit for all of an answer: the socket's own is for each piece, and pieces may come for ever."""
+    timer = threading.Timer(_ANSWER_LIMIT_S, _cut_off, (sock,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut_off(sock: socket.socket) -> None:
+    """By the plain socket's method: that of TLS would take the state away that a read may be using."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _no_host(host: str, port: int) -> DiagnosticError:

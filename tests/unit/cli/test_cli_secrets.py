@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import errno
 import functools
@@ -12,6 +13,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -446,6 +448,39 @@ def test_what_is_no_server_of_ours(first: bytes, monkeypatch: pytest.MonkeyPatch
     assert outcome.status in {3, 4}
     assert shown
     assert "\x07" not in "".join(shown)
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
+@pytest.mark.parametrize("tls", [True, False])
+def test_an_answer_that_never_ends(first: bytes, tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tdxc_runtime.secrets.client._ANSWER_LIMIT_S", 0.2)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path)[0])
+    sent: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                for is_asked in (False, True):
+                    peer = server.accept()[0]
+                    with context.wrap_socket(peer, server_side=True) if tls else peer as peer:
+                        peer.settimeout(10)
+                        if is_asked:
+                            peer.recv(4096)
+                            peer.sendall(first)
+                            sent.append(first)
+                        while is_asked:
+                            peer.sendall(b" " if first else b"HTTP/1.1 100 Continue\r\n\r\n")
+                            time.sleep(0.01)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        words = () if tls else ("--no-tls",)
+        outcome = invoke("secrets", "status", f"127.0.0.1:{server.getsockname()[1]}", *words)
+        thread.join()
+    assert sent == [first]
+    assert outcome.status in {3, 4}  # cut off in its head, or in its body
+    assert "does not answer" in outcome.err or "is no secrets server" in outcome.err
 
 
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b"{" * 10, b"\xff", b"null", b"[]", b'{"version":2}', b"9" * 5000])
