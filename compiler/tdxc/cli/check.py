@@ -20,8 +20,8 @@ STRICT_STATUS = 4
 def command(ctx: click.Context, recipe: str, profiles: tuple[str, ...], strict: bool, output_format: str) -> None:
     """Report everything wrong with RECIPE, in source order; write nothing.
 
-    Exit status 0 when there are no errors, 1 otherwise. With --format json, one object with all diagnostics goes to
-    standard output.
+    Exit status 0 when there are no errors, 4 when they are of the recipe's policy, 1 otherwise. With --format json, one
+    object with all diagnostics goes to standard output.
     """
     status, diagnostics = _examine(recipe, profiles)
     errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
