@@ -23,6 +23,10 @@ settings.load_profile("tdxvm")
 os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 os.umask(0o022)
 
+# Programs that we run colour nothing, whatever continuous integration asks for; tests of colour set these themselves.
+for _name in ("CLICOLOR_FORCE", "FORCE_COLOR", "MYPY_FORCE_COLOR", "PY_COLORS", "PYTEST_ADDOPTS"):
+    os.environ.pop(_name, None)
+
 # A shell starts its background commands deaf to Ctrl-C, and so would be the programs that we send it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
