@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from tdxc import records
@@ -177,7 +177,7 @@ def _check_default_target(image: ResolvedImage, existing: frozenset[str], ctx: P
         message = f"default target '{target}' is not the name of a target"
         ctx.sink.add(Code.E_VALUE, message, image.span, fix=f"write '{MINIMAL_TARGET}' or 'multi-user.target'")
     elif target not in existing and not is_known(target):
-        close = nearest(target, [*existing, *(name for name in known_units() if name.endswith(".target"))])
+        close = nearest_unit(target, [*existing, *(name for name in known_units() if name.endswith(".target"))])
         fix = f"did you mean '{close}'?" if close else f"declare a unit '{target}'"
         ctx.sink.add(Code.E_REFERENCE, f"default target '{target}' does not exist", image.span, fix=fix)
 
@@ -186,14 +186,30 @@ def _check_references(image: ResolvedImage, existing: frozenset[str], ctx: PassC
     for unit in image.units:
         references = [(name, key, span) for key in _REFERRING_KEYS for name, span in named_units(unit, key)]
         references += [(name, "wanted_by", unit.span) for name in (*unit.wanted_by, *unit.required_by)]
-        references += [(name, "Unit", unit.span) for name in _triggers(unit) if not _is_accepting(unit, existing)]
+        key = "Service" if unit.name.endswith(".socket") else "Unit"
+        references += [(name, key, unit.span) for name in _triggers(unit) if not _is_accepting(unit, existing)]
         for name, key, span in references:
             if name in existing or _instance_exists(name, existing) or is_known(name):
                 continue
-            close = nearest(name, [*existing, *known_units()])
+            close = nearest_unit(name, [*(existing - {unit.name}), *known_units()])
             fix = f"did you mean '{close}'?" if close else "declare it, or install the package that brings it"
             message = f"'{unit.name}' names '{name}' ({key}=), a unit of neither the image, systemd nor Debian"
             ctx.sink.add(Code.W_UNKNOWN_UNIT, message, span, fix=fix)
+
+
+def nearest_unit(name: str, units: Iterable[str]) -> str:
+    """The unit that is probably meant, empty for none: suffixes are long, so names alike but for them are not alike.
+
+    >>> nearest_unit("network-onlin.target", ["network-online.target", "snapd.service"])
+    'network-online.target'
+    >>> nearest_unit("a.service", ["snapd.service"])
+    ''
+    """
+    stem, _, suffix = name.rpartition(".")
+    found = sorted(units)
+    others = [unit for unit in found if unit.rpartition(".")[0] == stem]
+    alike = {unit.removesuffix(f".{suffix}"): unit for unit in found if unit.endswith(f".{suffix}")}
+    return others[0] if others else alike.get(nearest(stem, alike), "")
 
 
 def _is_accepting(unit: Unit, existing: frozenset[str]) -> bool:

@@ -110,6 +110,15 @@ def test_unknown_units_are_named_with_the_nearest() -> None:
     assert [d.fix for d in found] == ["did you mean 'my-helper.service'?", "did you mean 'network-online.target'?"]
 
 
+def test_units_that_are_alike_in_their_suffix_alone_are_not_suggested() -> None:
+    units = (unit("a.socket", line=4), unit("b.timer", line=5), unit("c.service", line=6, After="network.service"))
+    _, found = run(OrderUnits(), image(units=units))
+    declare = "declare it, or install the package that brings it"
+    assert [(d.span.line, d.fix) for d in found] == [(4, declare), (5, declare), (6, "did you mean 'network.target'?")]
+    assert "names 'a.service' (Service=)" in found[0].message
+    assert "names 'b.service' (Unit=)" in found[1].message
+
+
 @pytest.mark.parametrize(
     "name",
     ["dev-vda.device", "persistent.mount", "getty@tty1.service", "nftables.service", "-.mount", "system-x.slice",
