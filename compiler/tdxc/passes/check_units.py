@@ -112,7 +112,7 @@ def _one_start(unit: str, starts: Iterable[str], types: Iterable[str], span: Sou
             code=Code.E_VALUE,
             message=f"'{unit}' starts {len(lines)} commands, which systemd takes of services with Type=oneshot alone",
             span=span,
-            fix="give type='oneshot', or one command: the others as exec_start_pre, or by /bin/sh -c",
+            fix="write one whole command line (each item of a list is one), or give type='oneshot'",
         )
 
 
