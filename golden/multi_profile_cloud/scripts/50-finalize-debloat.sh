@@ -217,7 +217,8 @@ for modules in usr/lib/modules/*; do
         continue
     fi
     depmod --basedir "$BUILDROOT" "$version"
-    rm -f "$modules"/modules.{alias,builtin,builtin.modinfo,dep,devname,order,softdep,symbols,weakdep}
+    # The text forms are of no use, but for those that libkmod and kmod static-nodes read: devname, softdep and weakdep.
+    rm -f "$modules"/modules.{alias,builtin,builtin.modinfo,dep,order,symbols}
 done
 
 # --- everything else

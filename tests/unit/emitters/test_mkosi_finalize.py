@@ -212,7 +212,9 @@ class TestDebloat:
     def modules(self, root: Path, tmp_path: Path, keep: tuple[str, ...], modprobe: str) -> set[str]:
         """Run it on three modules, with a stand-in for modprobe and for depmod."""
         folder = "/usr/lib/modules/6.1"
-        write(root, *(f"{folder}/kernel/{name}.ko.xz" for name in ("a-b", "c", "d")), f"{folder}/modules.dep.bin")
+        indexes = ("dep", "dep.bin", "alias", "symbols", "order", "devname", "softdep", "weakdep")
+        write(root, *(f"{folder}/kernel/{name}.ko.xz" for name in ("a-b", "c", "d")))
+        write(root, *(f"{folder}/modules.{name}" for name in indexes))
         programs = tmp_path / "bin"
         programs.mkdir()
         for name, text in (("modprobe", modprobe), ("depmod", "true")):
@@ -226,7 +228,9 @@ class TestDebloat:
     def test_modules_stay_with_what_they_depend_on(self, root: Path, tmp_path: Path) -> None:
         answer = 'echo "builtin x"; echo "insmod /x/kernel/c.ko.xz"; echo "insmod /x/kernel/a-b.ko.xz opt=1"'
         found = self.modules(root, tmp_path, ("a_b", "not_there"), answer)
-        assert found == {"kernel/a-b.ko.xz", "kernel/c.ko.xz", "modules.dep.bin"}
+        # libkmod reads softdep and weakdep, kmod static-nodes devname, and of the rest the binary forms alone
+        indexes = {f"modules.{name}" for name in ("dep.bin", "devname", "softdep", "weakdep")}
+        assert found == {"kernel/a-b.ko.xz", "kernel/c.ko.xz", *indexes}
 
     def test_no_module_wanted_leaves_none(self, root: Path, tmp_path: Path) -> None:
         assert self.modules(root, tmp_path, (), "exit 1") == set()
