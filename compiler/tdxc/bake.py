@@ -123,6 +123,7 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
     compilation = compile_image(image, override=options.override)
     variant = baked_variant(compilation, options.profiles)
     warnings = _check_policy(variant, options, compilation)
+    _check_firmware(variant)
     write_compilation(compilation, options.tree, force=options.force)
     from tdxc_runtime.backends import BakeRequest, LocalBackend
 
@@ -156,6 +157,20 @@ def bake_image(image: AuthoredImage, options: BakeOptions, backend: Backend | No
         diagnostics=(*warnings, *output.diagnostics, *unpredicted),
         root_password=made,
     )
+
+
+def _check_firmware(variant: ResolvedImage) -> None:
+    """Raise E_FIRMWARE for a file that cannot start a trust domain, before minutes go by."""
+    firmware = variant.firmware
+    if firmware.content is None:
+        return
+    from tdxc_runtime.measure.firmware.load import parse_firmware, require_traits
+
+    try:
+        require_traits(parse_firmware(firmware.content.data, name=firmware.value))
+    except DiagnosticError as error:
+        placed = (records.evolve(found, span=firmware.span) for found in error.diagnostics)
+        raise DiagnosticError(tuple(placed)) from error
 
 
 def _root_password(variant: ResolvedImage, options: BakeOptions) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -1,9 +1,9 @@
 """What an output folder says of its bake, and how that turns into a prediction.
 
-A bake leaves three kinds of file beside the artifacts: ``image.json`` (recipe digest, seed, profiles, targets, units,
-source builds), ``origins.json`` (which line of the recipe set what the registers commit to) and
-``measurement-PLATFORM.json`` for each target. Only ``origins.json`` and the manifests name lines of the recipe, so that
-a recipe and its twin in the other form still leave equal artifacts.
+A bake leaves these beside the artifacts: ``image.json`` (recipe digest, seed, profiles, targets, units, source builds),
+``origins.json`` (which line of the recipe set what the registers commit to), ``measurement-PLATFORM.json`` for each
+target, and ``firmware.fd`` where the recipe names a firmware of its own. Only ``origins.json`` and the manifests name
+lines of the recipe, so that a recipe and its twin in the other form still leave equal artifacts.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "image.json"
 ORIGINS = "origins.json"
+FIRMWARE = "firmware.fd"
 _UKI_SUFFIX = ".efi"
 _RAW_DISKS = frozenset({".raw", ".img"})
 _NODES = {".cmdline": "kernel.cmdline", ".initrd": "image", ".linux": "kernel", ".uname": "kernel"}
@@ -53,7 +54,7 @@ class Baked:
 def describe_bake(
     folder: Path, recipe_digest: str, variant: ResolvedImage, builds: tuple[BuildRecord, ...] = ()
 ) -> tuple[Diagnostic, ...]:
-    """Write the three kinds of file into a folder that holds a bake's artifacts.
+    """Write these files into a folder that holds a bake's artifacts.
 
     Returns warnings (W_MEASUREMENT) about platforms whose registers cannot be predicted; raises OSError for what the
     file system refuses.
@@ -75,6 +76,8 @@ def describe_bake(
     }
     _write(folder / DESCRIPTION, data)
     _write(folder / ORIGINS, {section: str(span) for section, span in _origins(variant).items()})
+    if variant.firmware.content is not None:
+        (folder / FIRMWARE).write_bytes(variant.firmware.content.data)
     return _write_manifests(folder, targets or ("qemu",))
 
 
@@ -93,11 +96,12 @@ def read_bake(folder: Path) -> Baked:
 
 
 def with_bake(request: MeasurementRequest) -> MeasurementRequest:
-    """A request for an output folder, completed with what the folder knows: units, partitions and recipe lines.
+    """A request for an output folder, completed with what it knows: units, partitions, firmware and recipe lines.
 
     A disk image in the folder itself is the better source, so the table is then left to it.
     """
     from tdxc_runtime.measure.events import Origin
+    from tdxc_runtime.measure.manifest import Platform
     from tdxc_runtime.measure.request import BootMode
 
     if not request.artifact.is_dir():
@@ -111,7 +115,16 @@ def with_bake(request: MeasurementRequest) -> MeasurementRequest:
         table = disk_table(ukis[0], baked.seed)
     units = baked.units if request.units is None else request.units
     origins = {section: Origin(span=span, node=_NODES.get(section, "")) for section, span in baked.origins.items()}
-    return records.evolve(request, units=units, partition_table=table, origins=origins)
+    firmware = request.firmware
+    if firmware is None and request.platform is Platform.QEMU:
+        firmware = firmware_of(request.artifact)
+    return records.evolve(request, units=units, partition_table=table, origins=origins, firmware=firmware)
+
+
+def firmware_of(folder: Path) -> Path | None:
+    """The firmware that the recipe of a bake names; ``None`` where it names none."""
+    path = folder / FIRMWARE
+    return path if path.is_file() else None
 
 
 def disk_table(uki: Path, seed: uuid.UUID) -> PartitionTable:
@@ -136,7 +149,8 @@ def measure(request: MeasurementRequest) -> Measurement:
     from tdxc_runtime.measure.hints import memory_hints
     from tdxc_runtime.measure.predict import predict
 
-    measurement = predict(with_bake(request))
+    request = with_bake(request)
+    measurement = predict(request)
     manifest = measurement.manifest
     if request.artifact.is_dir():
         manifest = _named_from(request.artifact, manifest)

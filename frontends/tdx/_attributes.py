@@ -6,12 +6,13 @@ import enum
 from typing import Any, Generic, TypeVar, overload
 
 from tdxc.diagnostics import Code, Diagnostic, DiagnosticError
-from tdxc.ir import Setting
+from tdxc.ir import Blob, Firmware, Setting
 
 from tdx._callsite import caller_span
 from tdx._declarations import Declarations
 from tdx._declare import Site
 from tdx._kinds import kind_of
+from tdx._source import read_file
 from tdx.kernel import Kernel
 
 ValueT = TypeVar("ValueT")
@@ -24,6 +25,7 @@ class Store(enum.Enum):
     SETTING = enum.auto()
     SWITCH = enum.auto()
     KERNEL = enum.auto()
+    FIRMWARE = enum.auto()
 
 
 class AttributeDeclarations(Declarations):
@@ -72,6 +74,14 @@ class AttributeDeclarations(Declarations):
             case Store.KERNEL:
                 kernel: Kernel = value
                 self._put(name, kernel.freeze(self._root))
+            case Store.FIRMWARE:
+                self._put(name, self._firmware(str(value)))
+
+    def _firmware(self, value: str) -> Firmware:
+        if "/" not in value and not value.endswith((".fd", ".bin")):
+            return Firmware(value=value, span=self._span)
+        file = read_file(self._root, value, outside=False, span=self._span)
+        return Firmware(value=file.name, content=Blob.of(file.data), span=self._span)
 
 
 class Attribute(Generic[ValueT]):

@@ -84,7 +84,7 @@ class Image(
     kernel: Attribute[Kernel | None] = Attribute(Kernel, Store.KERNEL, None)
     init: Attribute[str] = Attribute(v.Init, Store.SETTING, "systemd")
     default_target: Attribute[str] = Attribute(v.TargetName, Store.SETTING, "minimal.target")
-    firmware: Attribute[str] = Attribute(v.Line, Store.SETTING, "ovmf")
+    firmware: Attribute[str] = Attribute(v.Line, Store.FIRMWARE, "ovmf")
     locale: Attribute[str | None] = Attribute(v.Locale | None, Store.SETTING, None)
     docs: Attribute[bool] = Attribute(bool, Store.SWITCH, default=False)
     cloud: Attribute[str] = Attribute(Literal["qemu", "azure", "gcp"], Store.SETTING, "")

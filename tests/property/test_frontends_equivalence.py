@@ -118,7 +118,7 @@ CALLS: dict[str, st.SearchStrategy[Data]] = {
 SETTINGS: dict[str, st.SearchStrategy[Any]] = {
     "init": st.sampled_from(["systemd", "busybox"]) | _PATH,
     "default_target": st.just("my.target"),
-    "firmware": _LINE,
+    "firmware": st.sampled_from(["ovmf", "seabios"]),
     "locale": st.none() | st.just("C.UTF-8"),
     "docs": st.booleans(),
     "cloud": st.sampled_from(["qemu", "azure", "gcp"]),

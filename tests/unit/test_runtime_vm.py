@@ -36,6 +36,15 @@ def _pairs(argv: list[str]) -> list[tuple[str, str]]:
     return [(option, value) for option, value in itertools.pairwise(argv) if option.startswith("-")]
 
 
+def test_a_firmware_of_one_file_has_no_variable_store() -> None:
+    resources = Resources(
+        accelerator=Accelerator.TCG, names={UKI: Path("/in/0")}, firmware=Firmware(code=Path("/in/1"))
+    )
+    argv = qemu_argv(Machine(boot=DirectKernel(kernel=UKI), firmware=Path("/images/own.fd")), resources)
+    assert ("-bios", "/in/1") in _pairs(argv)
+    assert not any("pflash" in word for word in argv)
+
+
 def test_the_whole_command_line_of_a_usual_machine() -> None:
     resources = Resources(
         accelerator=Accelerator.TCG,

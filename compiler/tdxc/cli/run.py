@@ -50,6 +50,7 @@ def command(
     """
     from tdxc_runtime.vm import Accelerator, DirectKernel, Machine
 
+    from tdxc.baked import firmware_of
     from tdxc.grammar.size import parse_size
 
     _check_pattern(until or "")
@@ -65,6 +66,7 @@ def command(
             disks=tuple(_disk(path) for path in disks),
             credentials=tuple(_credential(text) for text in credentials),
             state=state,
+            firmware=firmware_of(image if image.is_dir() else image.parent),
             accelerator=Accelerator(accel) if accel else None,
         )
 

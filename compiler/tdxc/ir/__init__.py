@@ -36,6 +36,7 @@ from tdxc.ir.guest import SecretDelivery as SecretDelivery
 from tdxc.ir.guest import SecretTarget as SecretTarget
 from tdxc.ir.image import AuthoredImage as AuthoredImage
 from tdxc.ir.image import CompiledImage as CompiledImage
+from tdxc.ir.image import Firmware as Firmware
 from tdxc.ir.image import Layer as Layer
 from tdxc.ir.image import ModuleUse as ModuleUse
 from tdxc.ir.image import OutputTarget as OutputTarget

@@ -6,6 +6,7 @@ from typing import Any
 
 from tdxc import records
 from tdxc.ir.base import Base, Repository, Suite
+from tdxc.ir.blob import Blob
 from tdxc.ir.boot import BootStep, BootUnit, OrderedStep
 from tdxc.ir.build import Build, EfiStub, ResolvedBuild, Script
 from tdxc.ir.debloat import Debloat, ResolvedDebloat
@@ -27,6 +28,17 @@ class Setting(Node):
 
 
 @records.frozen(kw_only=True)
+class Firmware(Node):
+    """What the virtual machine starts with: ``ovmf``, or the name of a file of the recipe's and its bytes.
+
+    No part of the image, which is the same under each firmware; registers of firmware rest on it.
+    """
+
+    value: str
+    content: Blob | None = None
+
+
+@records.frozen(kw_only=True)
 class OutputTarget(Node):
     """A platform to make an artifact for: ``qemu``, ``azure`` or ``gcp``."""
 
@@ -44,7 +56,7 @@ class Layer(Node):
     kernel: Kernel | None = None
     init: Setting | None = None
     default_target: Setting | None = None
-    firmware: Setting | None = None
+    firmware: Firmware | None = None
     locale: Setting | None = None
     docs: Setting | None = None
     cloud: Setting | None = None
@@ -141,7 +153,7 @@ class ResolvedImage(Node):
     kernel: ResolvedKernel
     init: str
     default_target: str
-    firmware: str
+    firmware: Firmware
     locale: str
     docs: bool
     cloud: str = ""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tdxc.diagnostics import Code, Diagnostic, Note, SourceSpan, nearest
-from tdxc.ir import Layer, Setting
-from tdxc.quoting import shell_word
+from tdxc.diagnostics import Code, Diagnostic, SourceSpan, nearest
+from tdxc.ir import Firmware, Layer, Setting
 
 OUTPUT_TARGETS = ("qemu", "azure", "gcp")
 CLOUDS = ("qemu", "azure", "gcp")
@@ -65,18 +64,9 @@ def _settings(layer: Layer) -> Iterator[Diagnostic]:
         )
 
 
-def _firmware(setting: Setting | None) -> Iterator[Diagnostic]:
-    """A file of one's own is for `tdxc measure`: no image differs by its firmware, and no bake could take it in."""
-    if setting is None or ("/" not in setting.value and not setting.value.endswith((".fd", ".bin"))):
-        yield from _setting("firmware", setting, ("ovmf",))
-        return
-    yield Diagnostic(
-        code=Code.E_UNSUPPORTED,
-        message=f"firmware {setting.value!r}: a recipe cannot choose a firmware file",
-        span=setting.span,
-        notes=(Note(message="the image is the same under each firmware, which its host loads and MRTD shows"),),
-        fix=f"leave it out, and predict registers with it: tdxc measure --firmware {shell_word(setting.value)}",
-    )
+def _firmware(firmware: Firmware | None) -> Iterator[Diagnostic]:
+    if firmware is not None and firmware.content is None:
+        yield from _one_of("firmware", firmware.value, ("ovmf",), firmware.span)
 
 
 def _setting(

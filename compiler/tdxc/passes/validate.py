@@ -49,6 +49,7 @@ def check_merged(base: Base, layer: Layer, added: Layer | None = None) -> Iterat
     yield from check_suites(base, added or layer, layer)
     if added is None or any(True for _ in destinations(added)):
         yield from check_clashes(destinations(layer), base)
+    yield from _check_firmware(layer)
     if layer.builds:
         from tdxc.passes.check_artifacts import check_artifact_owners
 
@@ -66,6 +67,18 @@ def _check_layer(layer: Layer, base: Base) -> Iterator[Diagnostic]:
         from tdxc.passes.nested_builds import check_nested_order
 
         yield from check_nested_order(layer, base)
+
+
+def _check_firmware(layer: Layer) -> Iterator[Diagnostic]:
+    """A cloud has firmware of its own."""
+    targets = [target.name for target in layer.output_targets]
+    if layer.firmware is not None and layer.firmware.content is not None and targets and "qemu" not in targets:
+        yield Diagnostic(
+            code=Code.E_UNSUPPORTED,
+            message=f"firmware '{layer.firmware.value}' is for QEMU, and the image is made for {', '.join(targets)}",
+            span=layer.firmware.span,
+            fix="leave it out, or add output_targets('qemu')",
+        )
 
 
 def _check_policy(base: Policy | None, profile: Profile) -> Iterator[Diagnostic]:

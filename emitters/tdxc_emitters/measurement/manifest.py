@@ -54,7 +54,7 @@ def inputs(image: ResolvedImage) -> dict[str, object]:
         "base": image.base.reference,
         "profiles": list(image.profiles),
         "targets": [target.name for target in image.output_targets],
-        "firmware": image.firmware,
+        "firmware": _firmware(image),
         "command_line": cmdline_text(image),
         "kernel_package": image.kernel.package,
         **({"kernel": _kernel(image)} if image.kernel.source is KernelSource.SOURCE else {}),
@@ -64,6 +64,13 @@ def inputs(image: ResolvedImage) -> dict[str, object]:
         **({"builds": builds} if builds else {}),
         "development": list(development_reasons(image)),
     }
+
+
+def _firmware(image: ResolvedImage) -> object:
+    firmware = image.firmware
+    if firmware.content is None:
+        return firmware.value
+    return {"file": firmware.value, "sha256": firmware.content.sha256}
 
 
 def _stub(image: ResolvedImage) -> dict[str, object]:

@@ -99,7 +99,7 @@ KEYS: tuple[Key, ...] = (
     ),
     _attribute("init", "The init system: systemd, busybox, or an absolute path in the image."),
     _attribute("default_target", "The target that the image boots."),
-    _attribute("firmware", "The firmware: ovmf. A file of another one is named to `tdxc measure --firmware`."),
+    _attribute("firmware", "The firmware: ovmf, or a file of the recipe's folder, for `run` and `measure`."),
     _attribute("locale", "The locale to keep; null strips all of them."),
     _attribute("docs", "Whether manual pages and documentation stay."),
     _attribute("cloud", "The cloud that the image is for."),

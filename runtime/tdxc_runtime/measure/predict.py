@@ -33,6 +33,7 @@ from .firmware.load import (
     declare_release,
     firmware_warnings,
     read_firmware,
+    require_traits,
     unsigned_warning,
 )
 from .firmware.tdvf import firmware_error
@@ -215,7 +216,7 @@ def _qemu_items(request: MeasurementRequest, surroundings: Surroundings, path: B
         missing = dict.fromkeys((MRTD, RTMR0, Register.pcr(7)), "the firmware file (--firmware)")
     else:
         items.append(_mrtd_event(request, firmware))
-        traits = _require_traits(firmware)
+        traits = require_traits(firmware)
         authority = (
             authority_event(firmware.variables, path.payload.certificate_table) if firmware.secure_boot else None
         )
@@ -246,16 +247,6 @@ def _azure_items(request: MeasurementRequest, surroundings: Surroundings, path: 
     del surroundings
     items = [*application_pcr_items(path), *payload_pcr_items(path, request.units)]
     return items, {}
-
-
-def _require_traits(firmware: Firmware) -> FirmwareTraits:
-    if firmware.traits is None:
-        raise firmware_error(
-            firmware.name,
-            "no OVMF volume was found in this firmware, so what it measures is not known",
-            "use a TDVF build of OVMF",
-        )
-    return firmware.traits
 
 
 def _mrtd_event(request: MeasurementRequest, firmware: Firmware) -> PredictedEvent:

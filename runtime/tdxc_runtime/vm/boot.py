@@ -193,7 +193,7 @@ def _prepare(
     resources = Resources(
         accelerator=accelerator,
         names=names,
-        firmware=_prepare_firmware(tools, place) if machine.uefi else None,
+        firmware=_prepare_firmware(machine, names, tools, place) if machine.uefi else None,
         esp_disk=_make_disk(machine.boot, place) if isinstance(machine.boot, UkiOnDisk) else None,
         tpm_socket=place.scratch_inside / _TPM_SOCKET if machine.tpm else None,
         oem_strings=_write_credentials(machine.credentials, place),
@@ -219,7 +219,7 @@ def check_files(machine: Machine) -> None:
 
 
 def _files(machine: Machine) -> tuple[Path, ...]:
-    disks = tuple(disk.path for disk in machine.disks)
+    disks = (*(disk.path for disk in machine.disks), *([machine.firmware] if machine.firmware else []))
     match machine.boot:
         case UkiOnDisk(uki=uki):
             return (uki, *disks)
@@ -264,8 +264,10 @@ def _write_credentials(credentials: tuple[Credential, ...], place: _Place) -> tu
     return tuple(names)
 
 
-def _prepare_firmware(tools: VmTools, place: _Place) -> Firmware:
-    """OVMF with the variable store of the state folder, an empty one at first."""
+def _prepare_firmware(machine: Machine, names: dict[Path, Path], tools: VmTools, place: _Place) -> Firmware:
+    """OVMF with the variable store of the state folder, an empty one at first; or the machine's own file."""
+    if machine.firmware is not None:
+        return Firmware(code=names[machine.firmware])
     variables = place.state / "uefi-variables.fd"
     if not variables.exists():
         shutil.copyfile(tools.on_host(tools.ovmf_variables), variables)

@@ -100,7 +100,8 @@ class Machine:
     (``pc-q35-10.0``) where the ACPI tables must not change. ``uefi``: OVMF, else SeaBIOS. ``tpm``: a software TPM
     with SHA-256 and SHA-384 banks. ``network``: user-mode networking with ``forwards``. ``vsock_cid``: context
     identifier by which the host reaches the guest over vsock(7), None for no such device. ``state``: folder that keeps
-    TPM state and UEFI variables from boot to boot; without it both start fresh. ``accelerator``: None to choose.
+    TPM state and UEFI variables from boot to boot; without it both start fresh. ``firmware``: a file in place of OVMF,
+    started as a trust domain's is, without a variable store of its own. ``accelerator``: None to choose.
     """
 
     boot: Boot
@@ -117,4 +118,5 @@ class Machine:
     )
     credentials: tuple[Credential, ...] = ()
     state: Path | None = None
+    firmware: Path | None = None
     accelerator: Accelerator | None = None

@@ -15,10 +15,10 @@ from tdxc_runtime.vm.machine import Accelerator, DirectKernel, Disk, Forward, Ma
 
 @attrs.frozen(kw_only=True)
 class Firmware:
-    """OVMF's code and the private copy of its variable store."""
+    """OVMF's code and the private copy of its variable store, or a firmware that is one file (``-bios``)."""
 
     code: Path
-    variables: Path
+    variables: Path | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +72,8 @@ def _acceleration(accelerator: Accelerator) -> list[str]:
 def _firmware(firmware: Firmware | None) -> list[str]:
     if firmware is None:
         return []
+    if firmware.variables is None:
+        return ["-bios", str(firmware.code)]
     return [
         *("-drive", _options("if=pflash", "format=raw", "unit=0", "readonly=on", file=firmware.code)),
         *("-drive", _options("if=pflash", "format=raw", "unit=1", file=firmware.variables)),

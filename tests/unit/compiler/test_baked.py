@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import uuid
 from pathlib import Path
@@ -10,14 +11,17 @@ from pathlib import Path
 import attrs
 import pytest
 from support.commands import invoke
-from support.efi_images import build_uki
+from support.efi_images import DEFAULT_AREAS, build_firmware, build_uki
+from support.event_logs import needs_vectors, vector
 from support.resolved_images import SPAN, resolved_image
 from tdx import Image
-from tdxc.baked import describe_bake, disk_table, manifest_name, measure, read_bake, with_bake
+from tdxc.baked import describe_bake, disk_table, firmware_of, manifest_name, measure, read_bake, with_bake
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
-from tdxc.ir import DebloatKind, KeepDecision, OutputTarget, Reproducibility, ResolvedImage, codec
+from tdxc.ir import Blob, DebloatKind, Firmware, KeepDecision, OutputTarget, Reproducibility, ResolvedImage, codec
 from tdxc_runtime.disk import make_esp_disk, write_raw
 from tdxc_runtime.measure.events import RTMR1, RTMR2, Register, variants
+from tdxc_runtime.measure.firmware.load import parse_firmware
+from tdxc_runtime.measure.firmware.mrtd import PageOrder
 from tdxc_runtime.measure.machine import GuestMachine
 from tdxc_runtime.measure.manifest import Platform
 from tdxc_runtime.measure.request import BootMode, MeasurementRequest
@@ -129,6 +133,44 @@ def test_a_stub_that_nobody_knows_is_a_warning_of_the_bake_and_leaves_no_manifes
     assert warning.code is Code.W_MEASUREMENT
     assert warning.notes
     assert not (folder / manifest_name("qemu")).exists()
+
+
+def test_the_firmware_of_the_recipe_goes_with_the_bake(tmp_path: Path) -> None:
+    own = attrs.evolve(image(), firmware=Firmware(value="OVMF.fd", content=Blob.of(b"firmware")))
+    folder = bake(tmp_path / "out", own)
+    assert (folder / "firmware.fd").read_bytes() == b"firmware"
+    asked = request(folder)
+    assert firmware_of(folder) == with_bake(asked).firmware == folder / "firmware.fd"
+    assert with_bake(attrs.evolve(asked, platform=Platform.AZURE)).firmware is None
+    assert with_bake(attrs.evolve(asked, firmware=tmp_path / "other.fd")).firmware == tmp_path / "other.fd"
+    assert firmware_of(bake(tmp_path / "plain", image())) is None
+
+
+@needs_vectors
+def test_registers_are_predicted_for_the_firmware_of_the_recipe(tmp_path: Path) -> None:
+    data = lzma.decompress(vector("debian-ovmf/OVMF.inteltdx.ms.fd.xz"))
+    own = attrs.evolve(image(targets=("azure", "qemu")), firmware=Firmware(value="OVMF.fd", content=Blob.of(data)))
+    folder = bake(tmp_path / "out", own)
+    found = {name: json.loads((folder / manifest_name(name)).read_text()) for name in ("azure", "qemu")}
+    expected = parse_firmware(data, name="x").mrtd[PageOrder.INTERLEAVED].hex()
+    assert (found["qemu"]["mrtd"], found["azure"]["mrtd"]) == (expected, None)
+    assert expected in invoke("measure", folder, "--platform", "qemu").out
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"firmware", "TDVF"), (build_firmware((DEFAULT_AREAS[0], *DEFAULT_AREAS[2:])), "OVMF volume")]
+)
+def test_a_firmware_that_starts_no_trust_domain_is_refused_before_the_bake(
+    tmp_path: Path, data: bytes, words: str
+) -> None:
+    (tmp_path / "own.fd").write_bytes(data)
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text("from tdx import Image\n\nimg = Image('x', base='debian/trixie')\nimg.firmware = 'own.fd'\n")
+    outcome = invoke("build", recipe, "-o", tmp_path / "out")
+    assert outcome.status == 1
+    assert "recipe.py:4:1: error[E_FIRMWARE]" in outcome.err
+    assert words in outcome.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_bake_without_a_uki_is_described_all_the_same(tmp_path: Path) -> None:

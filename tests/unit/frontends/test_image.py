@@ -40,13 +40,25 @@ def test_identity_can_be_assigned() -> None:
 def test_settings_are_kept_as_text_and_the_last_one_counts() -> None:
     image = Image()
     image.init, image.init = "busybox", "/usr/bin/my-init"
-    image.locale, image.docs, image.firmware = None, True, "./OVMF.fd"
+    image.locale, image.docs, image.firmware = None, True, "ovmf"
     image.cloud, image.attestation_backend, image.default_target = "azure", "azure", "my.target"
     layer = image.freeze().layer
     found = (layer.init, layer.locale, layer.docs, layer.firmware, layer.cloud, layer.default_target)
-    assert [setting.value for setting in found if setting] == ["/usr/bin/my-init", "", "yes", "./OVMF.fd", "azure",
+    assert [setting.value for setting in found if setting] == ["/usr/bin/my-init", "", "yes", "ovmf", "azure",
                                                                "my.target"]  # fmt: skip
     assert (image.init, image.docs, image.locale) == ("/usr/bin/my-init", True, None)
+
+
+def test_a_firmware_of_the_recipes_folder_is_read(tmp_path: Path) -> None:
+    image = new_image(tmp_path)
+    (tmp_path / "fw").mkdir()
+    (tmp_path / "fw/OVMF.fd").write_bytes(b"firmware")
+    image.firmware = "./fw/OVMF.fd"
+    firmware = image.freeze().layer.firmware
+    assert firmware is not None
+    assert firmware.value == "fw/OVMF.fd"
+    assert firmware.content is not None
+    assert firmware.content.data == b"firmware"
 
 
 def test_profiles_hold_what_is_declared_inside_of_them(tmp_path: Path) -> None:

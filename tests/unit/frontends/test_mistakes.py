@@ -52,9 +52,9 @@ PYTHON = [
     ('img.mirror = "deb.example.org/debian"', "E_VALUE 4:1", "not a URI", "write 'https://deb.example.org/debian'"),
     (
         'img.firmware = "./my.fd"',
-        "E_UNSUPPORTED 4:1",
-        "cannot choose a firmware file",
-        "tdxc measure --firmware ./my.fd",
+        "E_PATH 4:1",
+        "the source './my.fd' does not exist",
+        "paths start at the recipe's folder",
     ),
     ('img.file("/var/run/x", content="x")', "E_PATH 4:1", "below /var/run, which the running", "that the image keeps"),
     ('img.repository("a", "https://b", ["c"])', "E_TYPE 4:1", "no more than 1 argument", "name them: name, uri"),

@@ -13,6 +13,7 @@ from tdxc.ir import (
     Directory,
     EnvironmentVariable,
     File,
+    Firmware,
     Group,
     Layer,
     OutputTarget,
@@ -63,7 +64,7 @@ def test_a_sound_image_passes() -> None:
                 BootStep(span=at(10), name="a", script="true"),
                 BootStep(span=at(11), name="b", script="true", after=("a",), priority=9999),
             ),
-            firmware=Setting(span=at(12), value="ovmf"),
+            firmware=Firmware(span=at(12), value="ovmf"),
             init=Setting(span=at(12), value="/sbin/my-init"),
             output_targets=(OutputTarget(span=at(13), name="gcp"),),
         )
@@ -241,7 +242,7 @@ def test_two_things_of_one_name_are_conflicts(declarations: dict[str, Any], name
     [
         {"init": Setting(span=at(5), value="systemdd")},
         {"init": Setting(span=at(5), value="")},
-        {"firmware": Setting(span=at(5), value="seabios")},
+        {"firmware": Firmware(span=at(5), value="seabios")},
         {"docs": Setting(span=at(5), value="true")},
         {"cloud": Setting(span=at(5), value="aws")},
         {"default_target": Setting(span=at(5), value="minimal")},
@@ -357,3 +358,12 @@ def test_builds_in_each_others_folders_are_refused() -> None:
     assert (found.code, found.span) == (Code.E_CONFLICT, at(5))
     assert "'two' has a folder that holds an artifact of 'one', and the other way round" in found.message
     assert found.notes[0].span == at(4)
+
+
+def test_a_firmware_of_ones_own_is_for_qemu() -> None:
+    own = Firmware(span=at(5), value="OVMF.fd", content=Blob.of(b"firmware"))
+    azure, qemu = (OutputTarget(span=at(6), name=name) for name in ("azure", "qemu"))
+    assert faults(firmware=own) == faults(firmware=own, output_targets=(azure, qemu)) == []
+    assert faults(firmware=own, output_targets=(azure,)) == [(Code.E_UNSUPPORTED, "recipe.py:5:1")]
+    changed = profiled({"firmware": own}, cloud=Layer(span=at(20), output_targets=(azure,)))
+    assert changed == [(Code.E_UNSUPPORTED, "recipe.py:5:1")]

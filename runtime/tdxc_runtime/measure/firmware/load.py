@@ -76,6 +76,17 @@ def parse_firmware(data: bytes, *, name: str) -> Firmware:
     )
 
 
+def require_traits(firmware: Firmware) -> FirmwareTraits:
+    """The traits by which registers are predicted; E_FIRMWARE where the firmware is none of OVMF's."""
+    if firmware.traits is None:
+        raise firmware_error(
+            firmware.name,
+            "no OVMF volume was found in this firmware, so what it measures is not known",
+            "use a TDVF build of OVMF",
+        )
+    return firmware.traits
+
+
 def declare_release(firmware: Firmware, release: str) -> Firmware:
     """The same firmware with its edk2 release stated by the user; E_FIRMWARE when its own traces contradict that."""
     number = parse_release(release) or (int(release) if release.isdecimal() and len(release) == 6 else 0)
