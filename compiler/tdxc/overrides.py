@@ -72,15 +72,33 @@ def apply_override(tree: FileTree, folder: Path) -> tuple[FileTree, tuple[Diagno
 def override_inputs(tree: FileTree) -> dict[str, str]:
     """What builds from source are made of beside their own: mkosi takes settings such as ``WithNetwork=`` for them too.
 
-    Files for the image alone are no part of it.
+    Files for the image alone, and settings that are local to it, are no part of it.
     """
-    digest = hashlib.sha256()
+    digest, found = hashlib.sha256(), False
     for path, entry in sorted(tree.entries.items()):
-        if path.startswith(f"{FOLDER}/") and not path.startswith(f"{FOLDER}/mkosi.extra/"):
-            text = entry.target if isinstance(entry, TreeLink) else ""
-            data = entry.data if isinstance(entry, TreeFile) else text.encode()
+        if not path.startswith(f"{FOLDER}/") or path.startswith(f"{FOLDER}/mkosi.extra/"):
+            continue
+        is_local = path == f"{FOLDER}/mkosi.conf" and isinstance(entry, TreeFile) and _is_local(entry.data)
+        text = entry.target if isinstance(entry, TreeLink) else ""
+        data = entry.data if isinstance(entry, TreeFile) else text.encode()
+        if not is_local:
             digest.update(hashlib.sha256(path.encode()).digest() + hashlib.sha256(data).digest())
-    return {"override": f"sha256:{digest.hexdigest()}"}
+            found = True
+    return {"override": f"sha256:{digest.hexdigest()}"} if found else {}
+
+
+_LOCAL: dict[str, frozenset[str]] = {
+    "Output": frozenset(("CompressLevel", "CompressOutput", "ManifestFormat", "SplitArtifacts")),
+    "Content": frozenset(("KernelCommandLine", "Packages", "RemoveFiles", "RemovePackages", "WithDocs")),
+}
+"""Settings that mkosi takes for one image, and not for those that it depends on (mkosi(1), the scopes of settings; in
+27.1 CompressLevel is inherited, by images that compress)."""
+
+
+def _is_local(conf: bytes) -> bool:
+    """Whether all settings of a mkosi.conf are local to the image."""
+    sections = parse_ini(conf.decode(), IniDialect.MKOSI).sections
+    return all(entry.key in _LOCAL.get(section.name, ()) for section in sections for entry in section.entries)
 
 
 def overridden_settings(tree: FileTree, folder: Path) -> tuple[OverriddenSetting, ...]:

@@ -166,7 +166,7 @@ def test_an_override_is_visible_in_the_tree_and_warned_of(folder: Path) -> None:
     assert not (folder / "out/mkosi.override").exists()
 
 
-def test_an_override_is_an_input_of_builds_except_for_files_of_the_image(folder: Path) -> None:
+def test_an_override_is_an_input_of_builds_except_for_what_is_the_images_alone(folder: Path) -> None:
     build = 'img.build(Build.script(name="t", build_script="date > x", artifacts={"x": "/opt/x"}))\n'
     recipe = (
         (folder / "small.py").read_text().replace("import Image", "import Build, Image").replace("with", build + "with")
@@ -180,12 +180,18 @@ def test_an_override_is_an_input_of_builds_except_for_files_of_the_image(folder:
         found: dict[str, str] = declared["builds"]["t"]["inputs"]
         return found
 
-    alone, over = inputs(), inputs("--mkosi-override", "mine")
-    assert {name for name in over if over[name] != alone.get(name)} == {"override"}
+    alone = inputs()
     (folder / "mine/mkosi.extra/etc/added").write_text("x\n")
-    assert inputs("--mkosi-override", "mine") == over
-    (folder / "mine/mkosi.conf").write_text("[Build]\nWithNetwork=yes\n")
-    assert inputs("--mkosi-override", "mine")["override"] != over["override"]
+    (folder / "mine/mkosi.conf").write_text("[Output]\nCompressLevel=3\n[Content]\nPackages=\n        jq\n")
+    assert inputs("--mkosi-override", "mine") == alone
+    (folder / "mine/mkosi.conf").write_text("[Output]\nCompressLevel=3\n[Build]\nWithNetwork=yes\n")
+    over = inputs("--mkosi-override", "mine")
+    assert {name for name in over if over[name] != alone.get(name)} == {"override"}
+    for path in ("mkosi.conf.d/a.conf", "mkosi.skeleton/etc/x"):
+        (folder / "mine" / path).parent.mkdir(parents=True)
+        (folder / "mine" / path).write_text("x\n" if "skeleton" in path else "[Output]\nCompressLevel=3\n")
+        before, over = over, inputs("--mkosi-override", "mine")
+        assert before["override"] != over["override"]
 
 
 def test_an_override_with_a_syntax_error_leaves_the_tree(folder: Path) -> None:
