@@ -22,7 +22,8 @@ check: setup  ## types and style
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks examples
-	cd runtime/guest && test -z "$$($$($(GO) env GOROOT)/bin/gofmt -l . | tee /dev/stderr)" && $(GO) vet ./...
+	cd runtime/guest && files=$$($$($(GO) env GOROOT)/bin/gofmt -l .) && if [ -n "$$files" ]; then echo "gofmt: $$files"; exit 1; fi
+	cd runtime/guest && $(GO) vet ./...
 
 unit: setup  ## what needs neither root nor the network
 	$(call say,"unit tests (also properties and goldens)")
