@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tdxc import records
 from tdxc.cli.progress import Steps
 from tdxc.diagnostics import Code, DiagnosticError
 
@@ -48,35 +49,36 @@ def command(
     The console is attached; Ctrl-C stops the machine and cleans up. With --until it exits with 0 once the line has
     come, and with 3 if it has not come in time.
     """
-    from tdxc_runtime.vm import Accelerator, DirectKernel, Machine
+    from tdxc_runtime.vm import Accelerator, DirectKernel, FromDisks, Machine
 
     from tdxc.baked import firmware_of
     from tdxc.grammar.size import parse_size
 
     _check_pattern(until or "")
 
-    def machine(uki: Path, image: Path) -> Machine:
-        return Machine(
-            boot=_on_disk(uki, image) if boot == "disk" else DirectKernel(kernel=uki),
-            memory_mib=parse_size(memory) >> 20,
-            vcpus=vcpus,
-            network=not no_network,
-            forwards=tuple(_forward(text) for text in forwards),
-            vsock_cid=vsock,
-            disks=tuple(_disk(path) for path in disks),
-            credentials=tuple(_credential(text) for text in credentials),
-            state=state,
-            firmware=firmware_of(image if image.is_dir() else image.parent),
-            accelerator=Accelerator(accel) if accel else None,
-        )
-
-    machine(Path(what), Path(what))  # before a bake, which takes minutes
-    image = _baked(what)
-    started = machine(find_uki(image), image)
+    machine = Machine(
+        boot=FromDisks(),
+        memory_mib=parse_size(memory) >> 20,
+        vcpus=vcpus,
+        network=not no_network,
+        forwards=tuple(_forward(text) for text in forwards),
+        vsock_cid=vsock,
+        disks=tuple(_disk(path) for path in disks),
+        credentials=tuple(_credential(text) for text in credentials),
+        state=state,
+        accelerator=Accelerator(accel) if accel else None,
+    )
+    image = _baked(what)  # behind all that can be wrong with the options, as it may take minutes
+    uki = find_uki(image)
+    machine = records.evolve(
+        machine,
+        boot=_on_disk(uki, image) if boot == "disk" else DirectKernel(kernel=uki),
+        firmware=firmware_of(image if image.is_dir() else image.parent),
+    )
     if until is None:
-        _attach(started)
+        _attach(machine)
     else:
-        _watch(started, until, timeout)
+        _watch(machine, until, timeout)
 
 
 def _baked(what: str) -> Path:
