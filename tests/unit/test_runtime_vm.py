@@ -56,7 +56,7 @@ def test_the_whole_command_line_of_a_usual_machine() -> None:
     machine = Machine(boot=UkiOnDisk(uki=UKI), forwards=(Forward(host_port=8080, guest_port=80),))
     assert qemu_argv(machine, resources) == [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-        "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048M",
+        "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048M",
         "-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console", "-device", "virtio-rng-pci",
         "-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/fw/code.fd",
         "-drive", "if=pflash,format=raw,unit=1,file=/in/vars.fd",

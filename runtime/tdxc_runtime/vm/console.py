@@ -18,8 +18,8 @@ _SHOWN_LINES = 25
 _OWN_WORDS = re.compile(r"\s*|qemu-system-\w+: .*")
 
 QEMU_CRASHED = "start the machine again: it is QEMU itself that crashed, not the guest"
-"""What to do then. QEMU 10 may, seldom, with several processors that are not run by KVM: a failed assertion of
-``iotlb_to_section`` (``system/physmem.c``) while a guest sets up PCI."""
+"""What to do then. Seen of QEMU 10 without KVM when each processor had a thread of its own: a failed assertion of
+``iotlb_to_section`` (``system/physmem.c``) while a guest set up PCI."""
 
 _CRASH = re.compile(r"qemu-system-\w+: .*\bAssertion\b.* failed")
 

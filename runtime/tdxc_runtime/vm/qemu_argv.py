@@ -66,7 +66,9 @@ def qemu_argv(machine: Machine, resources: Resources, *, binary: str = "qemu-sys
 def _acceleration(accelerator: Accelerator) -> list[str]:
     if accelerator is Accelerator.KVM:
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    # One thread for all processors: with a thread each, QEMU 10 mixes up regions of device memory while another
+    # processor changes them, and seldom ends with a failed assertion (iotlb_to_section) or hangs the guest.
+    return ["-accel", "tcg,thread=single", "-cpu", "max"]
 
 
 def _firmware(firmware: Firmware | None) -> list[str]:

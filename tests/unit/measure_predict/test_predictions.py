@@ -356,7 +356,7 @@ def test_nothing_is_assembled_from_unknown_surroundings(uki: Path) -> None:
 
 def test_a_command_line_becomes_a_machine_and_back() -> None:
     argv = [
-        *("-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "pc-q35-10.0,confidential-guest-support=t,smm=off"),
+        *("-accel", "tcg,thread=single", "-cpu", "max", "-machine", "pc-q35-10.0,confidential-guest-support=t,smm=off"),
         *("-smp", "4", "-m", "4G", "-serial", "chardev:console", "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
         *("-device", "tpm-crb,tpmdev=tpm0", "-drive", "if=none,id=d", "-device", "virtio-blk-pci,drive=d"),
     ]
