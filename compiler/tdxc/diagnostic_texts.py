@@ -136,6 +136,11 @@ TEXTS: dict[Code, str] = {
     Code.E_INTERNAL: (
         "A fault of tdxc itself. Please report it together with the output of the same command under TDXC_DEBUG=1."
     ),
+    Code.E_USAGE: (
+        "The command line is wrong: a command or option that does not exist, an argument that is missing, or options "
+        "that exclude each other. 'tdxc COMMAND --help' lists what there is. Without --format json the same is said "
+        "as plain text, below the command's usage."
+    ),
     Code.W_UNKNOWN_UNIT: (
         "A dependency names a unit that is neither in the image nor among those of systemd and Debian. systemd "
         "ignores an After= on a unit that does not exist, so an ordering that you rely on may be missing. The "

@@ -58,6 +58,7 @@ class Code(enum.StrEnum):
     E_BACKEND_UNAVAILABLE = "E_BACKEND_UNAVAILABLE"
     E_BACKEND_EXECUTION = "E_BACKEND_EXECUTION"
     E_INTERNAL = "E_INTERNAL"
+    E_USAGE = "E_USAGE"
     W_UNKNOWN_UNIT = "W_UNKNOWN_UNIT"
     W_BOOT_ORDER = "W_BOOT_ORDER"
     W_MEASUREMENT = "W_MEASUREMENT"
@@ -75,13 +76,14 @@ class Code(enum.StrEnum):
 
     @property
     def exit_status(self) -> int:
-        """The process exit status that this code asks for: 0 fine, 1 recipe or input, 3 environment, 4 failed check."""
+        """The exit status that this code asks for: 1 recipe or input, 2 usage, 3 environment, 4 failed check."""
         if self.severity is Severity.WARNING:
             return 0
         return _EXIT_STATUS.get(self, 1)
 
 
 _EXIT_STATUS = {
+    Code.E_USAGE: 2,
     Code.E_BACKEND_UNAVAILABLE: 3,
     Code.E_BACKEND_EXECUTION: 3,
     Code.E_OUTPUT: 3,

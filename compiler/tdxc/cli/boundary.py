@@ -51,6 +51,8 @@ def _run(group: click.Command, argv: list[str]) -> int:
     except click.exceptions.Exit as error:
         _flush()
         return error.exit_code
+    except click.UsageError as error:
+        return _report_usage(error, argv)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -118,6 +120,20 @@ def _report(error: Exception, argv: list[str]) -> int:
         error = _environment(error) if isinstance(error, OSError) else _internal(error)
     report(error.diagnostics, as_json=asks_for_json(argv))
     return error.exit_status
+
+
+def _report_usage(error: click.UsageError, argv: list[str]) -> int:
+    """A command line that is wrong: click's own text for people, with the usage above it; data like all else."""
+    from tdxc.cli.report import asks_for_json, report
+    from tdxc.diagnostics import Code, Diagnostic
+
+    if not asks_for_json(argv):
+        error.show()
+        return error.exit_code
+    message = " ".join(error.format_message().split())
+    command = error.ctx.command_path if error.ctx else _PROGRAMS[0]
+    report([Diagnostic(code=Code.E_USAGE, message=message, fix=f"see `{command} --help`")], as_json=True)
+    return Code.E_USAGE.exit_status
 
 
 def _environment(error: OSError) -> DiagnosticError:

@@ -62,6 +62,33 @@ def test_errors_are_one_object_per_line_on_standard_error(folder: Path, argument
     assert outcome.diagnostics()[0]["fix"] == "did you mean 'base'?"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message", "fix"),
+    [
+        (["check", "--format", "json"], "Missing argument 'RECIPE'.", "see `tdxc check --help`"),
+        (["chek", "small.py", "--format=json"], "No such command 'chek'. Did you mean 'check'?", "see `tdxc --help`"),
+        (["check", "--format=json", "small.py", "--strickt"], "'--strickt'", "see `tdxc check --help`"),
+        (["compile", "small.py", "--format", "json"], "Missing option '-o' / '--output'", "see `tdxc compile --help`"),
+        (["cache", "why", "--format", "json"], "name a build: `tdxc cache why BUILD`", "see `tdxc cache --help`"),
+        (["completion", "--format", "json"], "'--format'", "see `tdxc completion --help`"),
+        (["measure", "x", "--boot", "no", "--format=json"], "'no' is not one of", "see `tdxc measure --help`"),
+    ],
+)
+def test_a_wrong_command_line_is_an_object_too(folder: Path, arguments: list[str], message: str, fix: str) -> None:
+    outcome = invoke(*arguments)
+    assert (outcome.status, outcome.out) == (2, "")
+    [found] = outcome.diagnostics()
+    assert found.keys() == DIAGNOSTIC_KEYS
+    assert (found["code"], found["severity"], found["file"], found["fix"]) == ("E_USAGE", "error", None, fix)
+    assert message in found["message"]
+
+
+def test_a_wrong_command_line_is_usage_for_people(folder: Path) -> None:
+    outcome = invoke("check", "small.py", "--strickt")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith("Usage: tdxc check [OPTIONS] RECIPE\n")
+
+
 def test_warnings_are_objects_beside_the_document(folder: Path) -> None:
     (folder / "warns.py").write_text(SMALL + 'img.service("b", exec="/usr/bin/b", after=["apq.service"])\n')
     outcome = invoke("compile", "warns.py", "-o", "out", "--format", "json")
