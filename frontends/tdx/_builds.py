@@ -122,7 +122,12 @@ def _fields(value: Mapping[str, object], known: Mapping[str, object], fix: str) 
     return None
 
 
-_TELLTALE = r"(?i)[?&;][^=&;]*(?:token|secret|passw|sig|key|credential)[^=&;]*=."
+_PARAMETER = r"[?&;]([^=&;]*)=[^&;]"
+_WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
+_KEY_OF = "access|account|api|app|auth|client|deploy|license|private|secret|session|shared|ssh|storage|user"
+_TELLTALE = rf".*(?:token|secret|password|passwd|credential)s?|(?:{_KEY_OF})?keys?|sig|signature|passphrase|pwd"
+"""Words of parameters with a secret in them: 'signature' and 'apikey', not 'design' or 'monkey'."""
+
 _SCHEMES = {"git": ("https", "http", "git", "file"), "tarball": ("https", "http", "file")}
 _ACCESS = {
     "git": "hand it to `tdxc build` by git's variables GIT_CONFIG_COUNT, GIT_CONFIG_KEY_0 and GIT_CONFIG_VALUE_0",
@@ -133,7 +138,7 @@ _ACCESS = {
 def _address(kind: str, uri: str) -> Problem | None:
     """What is wrong with where a source comes from."""
     scheme, _, rest = uri.partition("://")
-    if "@" in rest.partition("/")[0] or re.search(_TELLTALE, rest):
+    if "@" in rest.partition("/")[0] or _holds_secret(rest):
         text = "holds a user name, password or token, which would be readable in the tree"
         return Problem(Code.E_SECRET, text, f"leave it out; {_ACCESS[kind]}")
     if scheme not in _SCHEMES[kind]:
@@ -143,6 +148,12 @@ def _address(kind: str, uri: str) -> Problem | None:
     if kind == "tarball" and rest.partition("?")[0].endswith(".zip"):
         return Problem(Code.E_VALUE, "is a zip archive", "give a tarball: tar with gzip, xz, bzip2 or zstd, or without")
     return None
+
+
+def _holds_secret(rest: str) -> bool:
+    """Whether a parameter's name says that its value is a secret, by whole words: ``access_token``, ``apiKey``."""
+    words = (word for name in re.findall(_PARAMETER, rest) for word in re.findall(_WORD, name))
+    return any(re.fullmatch(_TELLTALE, word.lower()) for word in words)
 
 
 def _remote(value: Mapping[str, object]) -> Problem | None:

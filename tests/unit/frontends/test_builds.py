@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,31 @@ def test_addresses_that_cannot_be_or_that_everybody_would_read(
 @pytest.mark.parametrize("url", ["file:///x", "git://example.org/x", "https://example.org/x?ref=main"])
 def test_addresses_that_can_be(folder: Path, url: str) -> None:
     assert frozen(folder, lambda: _go(src=git(url, rev=COMMIT))).source.git == url
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sig", "SIG", "signature", "X-Amz-Signature", "X-Goog-Credential", "X-Amz-Security-Token", "AWSAccessKeyId",
+        "access_token", "accesstoken", "private_token", "token", "authToken", "apikey", "api_key", "APIKey", "key",
+        "client_secret", "clientsecret", "password", "userPasswd", "SASToken",
+    ],
+)  # fmt: skip
+def test_a_parameter_that_is_named_after_a_secret_is_one(folder: Path, name: str) -> None:
+    sources = [tarball(f"https://example.org/x.tar{before}{name}=ab", sha256=DIGEST) for before in ("?", "?a=1&", "?;")]
+    assert [fault(folder, partial(_go, src=source))[0] for source in sources] == [Code.E_SECRET] * 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "design=2", "signed=0", "signal=x", "assign=a", "monkey=1", "keyboard=de", "keyword=x", "secretary=me",
+        "tokenizer=bpe", "ref=sig", "a=b&turkey=1", "sig=", "token", "path=/key", "sig=&a=1",
+    ],
+)  # fmt: skip
+def test_a_parameter_whose_name_only_has_such_letters_in_it_is_none(folder: Path, query: str) -> None:
+    url = f"https://example.org/x.tar?{query}"
+    assert frozen(folder, lambda: _go(src=tarball(url, sha256=DIGEST))).source.tarball == url
 
 
 @pytest.mark.parametrize("first", ["#!/usr/bin/env python3", "\n#!/usr/bin/perl -w"])
