@@ -147,6 +147,11 @@ TEXTS: dict[Code, str] = {
         "same is said of a unit that never starts, since the boot reaches none of the units that want it: leave "
         "wanted_by out, and the target that the image boots into wants it."
     ),
+    Code.W_UNKNOWN_DIRECTIVE: (
+        "A unit, a drop-in, extra_unit or overrides has a directive that systemd 257 does not know in that section. "
+        "systemd ignores such a line, so what it should do is not done. Leave the warning alone where the image has "
+        "a newer systemd that knows the name; names that begin with 'X-' are for other programs and always fine."
+    ),
     Code.W_BOOT_ORDER: (
         "The recipe starts a service of a package that does not wait for the image's disks or secrets, as services of "
         "the image do by themselves: it may write into the folder below a disk that is not mounted yet, or miss a "

@@ -60,6 +60,7 @@ class Code(enum.StrEnum):
     E_INTERNAL = "E_INTERNAL"
     E_USAGE = "E_USAGE"
     W_UNKNOWN_UNIT = "W_UNKNOWN_UNIT"
+    W_UNKNOWN_DIRECTIVE = "W_UNKNOWN_DIRECTIVE"
     W_BOOT_ORDER = "W_BOOT_ORDER"
     W_MEASUREMENT = "W_MEASUREMENT"
     W_FIRMWARE = "W_FIRMWARE"
@@ -205,9 +206,12 @@ class DiagnosticSink:
             raise DiagnosticError(self.diagnostics)
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The candidate closest to ``name`` for a "did you mean" note, or an empty string when none is close."""
+def nearest(name: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The candidate closest to ``name`` for a "did you mean" note, or an empty string when none is close.
+
+    ``cutoff`` is how alike they must be at least, from 0 to 1 (difflib's ratio).
+    """
     import difflib
 
-    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=cutoff)
     return matches[0] if matches else ""

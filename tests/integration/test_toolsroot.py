@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 from tdxc.diagnostics import Code, DiagnosticError
+from tdxc.passes.known_directives import known_directives
 from tdxc_runtime.process import Bind
 from tdxc_runtime.toolsroot import ToolsRoot
 
@@ -129,6 +130,17 @@ def test_it_holds_what_a_bake_and_a_boot_need(tools: ToolsRoot) -> None:
     assert "systemd 257" in said
     assert "QEMU emulator version 10" in said
     assert tools.manifest.packages["mkosi"].startswith("25.3")
+
+
+def test_the_compiler_knows_the_directives_that_systemd_itself_lists(tools: ToolsRoot) -> None:
+    dump = tools.run(["/usr/lib/systemd/systemd", "--dump-configuration-items"], capture=True).stdout.decode()
+    listed: dict[str, set[str]] = {}
+    section = ""
+    for line in dump.splitlines():
+        section = line[1:-1] if line.startswith("[") else section
+        if "=" in line:
+            listed.setdefault(section, set()).add(line.partition("=")[0])
+    assert listed == known_directives()
 
 
 def test_inside_only_what_was_bound_is_seen_and_only_writable_binds_change(tools: ToolsRoot, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def check_units(layer: Layer) -> Iterator[Diagnostic]:
         for line in (line for lines in commands for line in lines):
             yield from _command(name, line, service.span)
         yield from _sections(name, service.extra_unit)
+        yield from _names(name, "Service", service.overrides)
         starts = (*service.exec, *_values(service.extra_unit, "Service", "ExecStart"))
         types = (service.type, *_values(service.extra_unit, "Service", "Type"))
         yield from _one_start(name, starts, types, service.span)
@@ -97,9 +98,23 @@ def _sections(unit: str, sections: Iterable[Section]) -> Iterator[Diagnostic]:
                 span=section.span,
                 fix=f"did you mean '{close}'?" if close else f"its sections are {', '.join(known)}",
             )
+        elif section.name in known:
+            yield from _names(unit, section.name, section.directives)
         for directive in section.directives:
             if directive.key in _COMMANDS:
                 yield from _command(unit, directive.value, directive.span)
+
+
+def _names(unit: str, section: str, directives: tuple[Directive, ...]) -> Iterator[Diagnostic]:
+    """Directives of names that systemd does not know; the list of those is read where there is any directive."""
+    if not directives:
+        return
+    from tdxc.passes.known_directives import directive_fault
+
+    for directive in directives:
+        if fault := directive_fault(section, directive.key):
+            code, message, fix = fault
+            yield Diagnostic(code=code, message=f"'{unit}': {message}", span=directive.span, fix=fix)
 
 
 def _one_start(unit: str, starts: Iterable[str], types: Iterable[str], span: SourceSpan) -> Iterator[Diagnostic]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support.commands import invoke
 from tdxc.passes.check_units import command_fault
+from tdxc.passes.known_directives import known_directives
 
 GOOD = [
     "/bin/true",
@@ -95,9 +97,79 @@ def test_a_unit_that_systemd_would_not_take(tmp_path: Path, text: str, code: str
         'img.service("a", exec="/a", extra_unit={"Service": {"ExecStart": ["", "/b"]}})',
         'img.service("a", exec=["/a", "/b"], extra_unit={"Service": {"Type": "oneshot"}, "X-Mine": {"A": "b"}})',
         'img.socket("a", extra_unit={"Socket": {"ListenFIFO": "/run/a"}}, service="systemd-journald")',
+        'img.service("a", exec="/a", extra_unit={"Service": {"X-Mine": "b", "StartLimitBurst": 1, "MemoryMax": "8G"}})',
     ],
 )
 def test_what_systemd_takes_compiles(tmp_path: Path, text: str) -> None:
     recipe = tmp_path / "recipe.py"
     recipe.write_text(f"{HEAD}{text}\n")
     assert invoke("check", recipe, "--strict").status == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message", "fix"),
+    [
+        (
+            'img.service("a", exec="/a", extra_unit={"Service": {"MemoryMx": "8G"}})',
+            "W_UNKNOWN_DIRECTIVE",
+            "'a.service': [Service] has no MemoryMx= that systemd 257 knows",
+            "did you mean 'MemoryMax'?",
+        ),
+        (
+            'img.service("a", exec="/a", overrides={"ProtectSytem": "full"})',
+            "W_UNKNOWN_DIRECTIVE",
+            "[Service] has no ProtectSytem=",
+            "did you mean 'ProtectSystem'?",
+        ),
+        (
+            'img.service("a", exec="/a", overrides={"privateTmp": False})',
+            "E_KEY",
+            "[Service] has no privateTmp=, so",
+            "did you mean 'PrivateTmp'?",
+        ),
+        ('img.drop_in("a.path", {"Path": {"path-changed": "/x"}})', "E_KEY", "no path-changed=", "'PathChanged'"),
+        (
+            'img.service("a", exec="/a", extra_unit={"Service": {"StartLimitIntervalSec": 5}})',
+            "W_UNKNOWN_DIRECTIVE",
+            "[Service] has no StartLimitIntervalSec=",
+            "it belongs into [Unit]",
+        ),
+        (
+            'img.unit("a.target", {"Unit": {"Description": "x"}, "Install": {"Wants": "b.service"}})',
+            "W_UNKNOWN_DIRECTIVE",
+            "'a.target': [Install] has no Wants=",
+            "it belongs into [Unit]",
+        ),
+        (
+            'img.drop_in("a.timer", {"Timer": {"Elapses": "x"}})',
+            "W_UNKNOWN_DIRECTIVE",
+            "[Timer] has no Elapses=",
+            "begins with 'X-'",
+        ),
+    ],
+)
+def test_a_directive_that_systemd_ignores(tmp_path: Path, text: str, code: str, message: str, fix: str) -> None:
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(f"{HEAD}{text}\n")
+    [found] = invoke("check", recipe, "--format", "json").data()["diagnostics"]
+    assert (found["code"], found["line"], found["column"]) == (code, 3, 1)
+    assert message in found["message"]
+    assert fix in found["fix"]
+
+
+def test_no_two_names_are_twins() -> None:
+    """Which makes a name that differs in case or dashes from a known one surely wrong."""
+    for names in known_directives().values():
+        assert len({name.lower() for name in names}) == len(names)
+        assert all(name.isascii() and name.isalnum() for name in names)
+
+
+def test_a_recipe_without_free_settings_does_not_read_the_list(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(f'{HEAD}img.service("a", exec="/a")\n')
+    script = "import sys; from tdxc.cli.main import run_program; run_program(sys.argv[1:]); print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, "check", str(recipe)], capture_output=True, text=True, check=True
+    )
+    assert "tdxc.passes.check_units" in ran.stdout.split()
+    assert "tdxc.passes.known_directives" not in ran.stdout.split()
