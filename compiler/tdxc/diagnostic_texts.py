@@ -101,8 +101,8 @@ TEXTS: dict[Code, str] = {
         "points outside of the file, or its version has unknown rules."
     ),
     Code.E_ARTIFACT: (
-        "A file that should be an image is not one, or is damaged: no PE header, sections outside of the file, no "
-        "partition table, or no UKI in it."
+        "A file that should be an image is not one, or is damaged: no PE header, sections outside of the file or on "
+        "top of each other, no partition table, or no UKI in it."
     ),
     Code.E_EVENTLOG: (
         "An event log is damaged or is not one. Logs come from the machine under test and are untrusted, so "
@@ -159,7 +159,8 @@ TEXTS: dict[Code, str] = {
     ),
     Code.W_MEASUREMENT: (
         "The recipe gives up something that keeps registers predictable, such as the pinned boot stub or "
-        "'console=' on the command line. The message says which register suffers and how."
+        "'console=' on the command line, or a boot stub that does not suit the kernel. The message says what suffers, "
+        "and how."
     ),
     Code.W_FIRMWARE: (
         "A firmware file can be parsed but would not work as it is meant to; the message says how one can tell."

@@ -85,6 +85,42 @@ def test_every_byte_counts_once_but_checksum_and_certificates(
     }
 
 
+somewhere = st.tuples(
+    st.sampled_from([".late", ".pcrpkey", ".ucode"]),
+    st.binary(max_size=700),
+    st.one_of(st.none(), st.integers(0, 900)),
+    st.one_of(st.none(), st.integers(0, 0x7000)),
+).map(lambda fields: Part(*fields))
+
+
+def loaded(data: bytes) -> bytes:
+    """Memory after the firmware has loaded an image: the headers, then each section in the order of the table."""
+    image = parse_image(MemorySource(name="x", data=data))
+    memory = bytearray(0x20000)
+    memory[: image.headers_size] = data[: image.headers_size]
+    for section in image.sections:
+        size = min(section.raw_size, section.virtual_size or section.raw_size)
+        content = data[section.raw_offset : section.raw_offset + size].ljust(section.virtual_size, b"\0")
+        memory[section.virtual_address : section.virtual_address + len(content)] = content
+    return bytes(memory)
+
+
+@given(st.lists(somewhere, max_size=4, unique_by=lambda part: part.name))
+@settings(max_examples=200, deadline=None)
+def test_sections_are_what_is_in_memory_or_refused(extra: list[Part]) -> None:
+    data = build_uki(extra=extra)
+    memory = loaded(data)
+    try:
+        uki = open_uki(MemorySource(name="x", data=data), artifact="x")
+    except DiagnosticError:
+        assert any(part.address is not None for part in extra), "sections behind each other share nothing"
+        return
+    for section in uki.sections.values():
+        window = uki.window(section.name)
+        assert window is not None
+        assert window.read(0, window.size) == memory[section.virtual_address :][: window.size]
+
+
 segments = st.one_of(
     st.tuples(st.integers(0, 4000), st.integers(0, 96)).map(lambda pair: Span(pair[0], pair[1])),
     st.integers(0, 70000).map(Zeros),

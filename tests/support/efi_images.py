@@ -15,11 +15,16 @@ MACHINE_AMD64 = 0x8664
 
 @attrs.frozen
 class Part:
-    """A section to be: its name, its data, and its size in memory where that differs."""
+    """A section to be: its name, its data, and its size in memory where that differs.
+
+    ``address`` puts it there instead of behind the section before; ``writable``: as ``.data`` is.
+    """
 
     name: str
     data: bytes
     virtual_size: int | None = None
+    address: int | None = None
+    writable: bool = False
 
 
 def _align(size: int, alignment: int) -> int:
@@ -43,10 +48,12 @@ def build_pe(
     rows, bodies = [], []
     raw_offset, address = headers_size, SECTION_ALIGNMENT
     for part in parts:
+        address = address if part.address is None else part.address
         raw = part.data.ljust(_align(len(part.data), ALIGNMENT), b"\0")
         virtual = len(part.data) if part.virtual_size is None else part.virtual_size
         name = part.name.encode().ljust(8, b"\0")[:8]
-        rows.append(struct.pack("<8sIIII16x", name, virtual, address, len(raw), raw_offset if raw else 0))
+        place, flags = raw_offset if raw else 0, 0xC0000040 if part.writable else 0x40000040
+        rows.append(struct.pack("<8sIIII12xI", name, virtual, address, len(raw), place, flags))
         bodies.append(raw)
         raw_offset += len(raw)
         address += _align(max(virtual, 1), SECTION_ALIGNMENT)

@@ -61,6 +61,7 @@ from .sequence import (
     with_recipe_origins,
 )
 from .sources import FileSource
+from .stub.uki import overlap_warning
 
 
 @attrs.frozen(kw_only=True)
@@ -336,9 +337,11 @@ def read_endorsement(request: MeasurementRequest) -> FirmwareEndorsement | None:
 
 
 def _warnings(firmware: Firmware | None, payload: Payload) -> tuple[Diagnostic, ...]:
+    found = () if payload.uki is None else overlap_warning(payload.uki)
     if firmware is None:
-        return ()
-    return (*firmware_warnings(firmware), *unsigned_warning(firmware, signed=bool(payload.certificate_table)))
+        return found
+    signed = bool(payload.certificate_table)
+    return (*found, *firmware_warnings(firmware), *unsigned_warning(firmware, signed=signed))
 
 
 def describe_inputs(request: MeasurementRequest, surroundings: Surroundings, payload: Payload) -> Mapping[str, object]:

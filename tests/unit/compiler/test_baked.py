@@ -11,13 +11,23 @@ from pathlib import Path
 import attrs
 import pytest
 from support.commands import invoke
-from support.efi_images import DEFAULT_AREAS, build_firmware, build_uki
+from support.efi_images import DEFAULT_AREAS, Part, build_firmware, build_uki
 from support.event_logs import needs_vectors, vector
 from support.resolved_images import SPAN, resolved_image
 from tdx import Image
 from tdxc.baked import describe_bake, disk_table, firmware_of, manifest_name, measure, read_bake, with_bake
 from tdxc.diagnostics import Code, DiagnosticError, SourceSpan
-from tdxc.ir import Blob, DebloatKind, Firmware, KeepDecision, OutputTarget, Reproducibility, ResolvedImage, codec
+from tdxc.ir import (
+    Blob,
+    DebloatKind,
+    EfiStub,
+    Firmware,
+    KeepDecision,
+    OutputTarget,
+    Reproducibility,
+    ResolvedImage,
+    codec,
+)
 from tdxc_runtime.disk import make_esp_disk, write_raw
 from tdxc_runtime.measure.events import RTMR1, RTMR2, Register, variants
 from tdxc_runtime.measure.firmware.load import parse_firmware
@@ -133,6 +143,24 @@ def test_a_stub_that_nobody_knows_is_a_warning_of_the_bake_and_leaves_no_manifes
     assert warning.code is Code.W_MEASUREMENT
     assert warning.notes
     assert not (folder / manifest_name("qemu")).exists()
+
+
+def test_a_stub_without_room_for_the_kernels_lines_is_told_once_where_it_is_pinned(tmp_path: Path) -> None:
+    (tmp_path / "node.efi").write_bytes(build_uki(stub="252.39", extra=[Part(".late", b"late", address=0x2000)]))
+    pin = attrs.evolve(SPAN, line=SPAN.line + 3)
+    pinned = attrs.evolve(image(targets=("qemu", "azure")), efi_stub=EfiStub(span=pin, version="252.39"))
+    (warning,) = describe_bake(tmp_path, "ab" * 32, pinned)
+    assert (warning.code, warning.span) == (Code.W_MEASUREMENT, pin)
+    assert "254 or newer" in warning.fix
+    assert (tmp_path / manifest_name("azure")).exists()
+
+
+def test_registers_of_sections_on_top_of_each_other_are_not_predicted(tmp_path: Path) -> None:
+    (tmp_path / "node.efi").write_bytes(build_uki(extra=[Part(".late", b"late", address=0x2000)]))
+    (warning,) = describe_bake(tmp_path, "ab" * 32, image())
+    assert "'.sbat' shares memory with section '.late'" in warning.notes[0].message
+    assert "254 or newer" in warning.fix
+    assert not (tmp_path / manifest_name("qemu")).exists()
 
 
 def test_the_firmware_of_the_recipe_goes_with_the_bake(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import stat
 
+import attrs
 import pytest
 from support.efi_images import Part, build_kernel, build_uki, sdmagic
 from support.event_logs import needs_vectors, vector
@@ -16,11 +17,14 @@ from tdxc_runtime.measure.stub import cpio
 from tdxc_runtime.measure.stub.cmdline import decode_section, has_console, mangle, utf16
 from tdxc_runtime.measure.stub.handover import Handover, StubBoot, hand_over, section_events, section_plans
 from tdxc_runtime.measure.stub.sidecars import SidecarFile, Sidecars
-from tdxc_runtime.measure.stub.uki import Uki, open_uki
+from tdxc_runtime.measure.stub.uki import Uki, open_uki, overlap_warning
 from tdxc_runtime.measure.stub.versions import STUB_RULES, Mangling, parse_stub_version, stub_rules
 
 SHA256 = (Algorithm.SHA256,)
 NAMES = ("demo", "u252", "u262a")
+SBAT, DATA_AT = 0x2000, 0x900000
+"""Where the made-up UKI has its ``.sbat``, and where nothing of it is."""
+DATA = Part(".data", bytes(8), address=DATA_AT, writable=True)
 LOGS = {"demo": "disk", "u252": "t8", "u262a": "t5"}
 
 
@@ -92,6 +96,10 @@ def test_the_version_is_read_from_the_magic_section() -> None:
         (build_uki(stub="256", extra=[Part(".profile", b"ID=a")]), Code.E_MEASUREMENT, "does not know"),
         (build_uki(stub="254", extra=[Part(".osrel", b"ID=b")]), Code.E_ARTIFACT, "two '.osrel'"),
         (build_uki(extra=[Part(".pcrpkey", b"key", 1 << 30)]), Code.E_ARTIFACT, "claims"),
+        (build_uki(extra=[Part(".late", b"late", address=SBAT + 40)]), Code.E_ARTIFACT, "'.sbat' shares memory"),
+        (build_uki(extra=[Part(".late", b"late", 0, SBAT - 500)]), Code.E_ARTIFACT, "with section '.late'"),
+        (build_uki(extra=[Part(".pcrpkey", b"key", address=0x3FF)]), Code.E_ARTIFACT, "with the headers"),
+        (build_uki(extra=[DATA, Part(".pcrpkey", b"key", address=DATA_AT)]), Code.E_ARTIFACT, "with section '.data'"),
         (build_uki(cmdline="caf\udce9".encode("utf-8", "surrogateescape").decode("latin-1")), None, ""),
     ],
 )
@@ -103,6 +111,20 @@ def test_images_that_cannot_be_predicted_are_refused(data: bytes, code: Code | N
     assert diagnostic.code is code
     assert words in diagnostic.message
     assert diagnostic.fix
+
+
+def test_sections_that_share_memory_without_a_loss_for_what_is_measured_are_a_warning() -> None:
+    late = [Part(".late", b"late", address=SBAT + 40)]
+    (warning,) = overlap_warning(opened(build_uki(stub="252.39-1~deb12u2", extra=late)))
+    assert warning.code is Code.W_MEASUREMENT
+    assert "'.sbat' and '.late'" in warning.message
+    assert "254 or newer" in warning.fix
+    constant = attrs.evolve(DATA, writable=False)
+    on_top = opened(build_uki(extra=[constant, Part(".pcrpkey", b"key", address=DATA_AT)]))
+    assert on_top.small(".pcrpkey") == b"key"
+    assert len(overlap_warning(on_top)) == 1
+    end = SBAT + len(opened(build_uki()).small(".sbat") or b"")
+    assert not overlap_warning(opened(build_uki(extra=[Part(".late", b"late", address=end)])))
 
 
 def test_a_command_line_that_is_not_utf8_is_refused() -> None:

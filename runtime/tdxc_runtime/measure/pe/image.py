@@ -16,6 +16,7 @@ _MAX_SECTIONS = 96
 _MAX_HEADERS = 1 << 20
 _PE32, _PE32_PLUS = 0x10B, 0x20B
 _CERTIFICATE_ENTRY = 4
+_MEM_WRITE = 0x80000000
 
 
 class MalformedImageError(ValueError):
@@ -24,18 +25,27 @@ class MalformedImageError(ValueError):
 
 @attrs.frozen(kw_only=True)
 class Section:
-    """One row of the section table: where its bytes lie in the file and how many the loader maps."""
+    """One row of the section table: where its bytes lie in the file, how many the loader maps and where.
+
+    ``writable``: the section holds data that the program changes (IMAGE_SCN_MEM_WRITE).
+    """
 
     name: str
     virtual_address: int
     virtual_size: int
     raw_offset: int
     raw_size: int
+    writable: bool
 
     @property
     def stored_size(self) -> int:
         """How many of the mapped bytes come from the file; the loader zeroes the rest."""
         return min(self.raw_size, self.virtual_size)
+
+    @property
+    def memory_size(self) -> int:
+        """How many bytes of memory the loader fills; a section without a size there is loaded as it is in the file."""
+        return self.virtual_size or self.raw_size
 
 
 @attrs.frozen(kw_only=True)
@@ -109,7 +119,7 @@ def _parse(source: ByteSource) -> PeImage:
 
 
 def _parse_section(row: bytes, file_size: int) -> Section:
-    name_field, virtual_size, virtual_address, raw_size, raw_offset = struct.unpack("<8sIIII16x", row)
+    name_field, virtual_size, virtual_address, raw_size, raw_offset, flags = struct.unpack("<8sIIII12xI", row)
     name = name_field.rstrip(b"\0").decode("latin-1")
     if raw_size and raw_offset + raw_size > file_size:
         raise MalformedImageError(f"section '{name}' reaches {raw_offset + raw_size:#x}, beyond the end of the file")
@@ -119,6 +129,7 @@ def _parse_section(row: bytes, file_size: int) -> Section:
         virtual_size=virtual_size,
         raw_offset=raw_offset,
         raw_size=raw_size,
+        writable=bool(flags & _MEM_WRITE),
     )
 
 
