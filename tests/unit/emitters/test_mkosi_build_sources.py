@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 import pytest
-from support.builds import authored_build, commit_all, repository, resolved_build, run_scripts
+from support.builds import authored_build, commit_all, local_source, repository, resolved_build, run_scripts
 from support.resolved_images import SPAN, resolved_image
-from tdxc.ir import Artifact, Blob, BuildLanguage, BuildSource, CompiledImage, SourceFile, Toolchain
+from tdxc.ir import Artifact, Blob, Build, BuildLanguage, BuildSource, CompiledImage, SourceFile, Toolchain
 from tdxc.passes.builds import lower_build
 from tdxc.tree import FileTree
 from tdxc_emitters import emit_image
@@ -81,11 +81,30 @@ esac
 case $1 in
     locate-project) echo "${PWD%/sub}/Cargo.toml" ;;
     fetch) ls Cargo.lock ;;
-    build) pwd && mkdir -p "$CARGO_TARGET_DIR/release" && echo made > "$CARGO_TARGET_DIR/release/tool" ;;
+    build)
+        pwd
+        for program in $(cat programs 2> /dev/null || echo release/tool); do
+            mkdir -p "$CARGO_TARGET_DIR/${program%/*}"
+            echo made > "$CARGO_TARGET_DIR/$program"
+        done
+        ;;
 esac
 """,
     ),
 }
+
+
+def played(folder: Path, program: str, language: BuildLanguage, source: BuildSource) -> Build:
+    """A build whose tools are the shell text ``program``."""
+    for name in ("go", "cargo"):
+        (folder / name).write_text(f"#!/bin/bash\n{program}")
+        (folder / name).chmod(0o755)
+    return authored_build(
+        language,
+        source=source,
+        environment=(("PATH", f"{folder}:/usr/bin:/bin"),),
+        artifacts=(Artifact(span=SPAN, source="", dest="/usr/bin/tool"),),
+    )
 
 
 @pytest.mark.parametrize("language", PLAYED_TOOLS)
@@ -95,16 +114,8 @@ def test_a_lock_file_above_the_folder_of_the_program_is_found(tmp_path: Path, la
     for name in ("go.mod", "Cargo.toml", lock):
         (tmp_path / "git" / name).touch()
     commit_all(tmp_path / "git")
-    for name in ("go", "cargo"):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{program}")
-        (tmp_path / name).chmod(0o755)
     source = BuildSource(span=SPAN, git=f"file://{tmp_path}/git", rev="trunk", subdir="sub")
-    wanted = authored_build(
-        language,
-        source=source,
-        environment=(("PATH", f"{tmp_path}:/usr/bin:/bin"),),
-        artifacts=(Artifact(span=SPAN, source="", dest="/usr/bin/tool"),),
-    )
+    wanted = played(tmp_path, program, language, source)
     dest = run_scripts(emitted(lower_build(resolved_image().base, wanted)), "tool", tmp_path)
     assert (dest / "usr/bin/tool").read_text() == "made\n"
     (tmp_path / "git" / lock).unlink()
@@ -112,6 +123,29 @@ def test_a_lock_file_above_the_folder_of_the_program_is_found(tmp_path: Path, la
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run_scripts(emitted(lower_build(resolved_image().base, wanted)), "tool", tmp_path / "again")
     assert f"the source has no {lock}" in caught.value.stderr
+
+
+@pytest.mark.parametrize(
+    ("made", "fits"),
+    [
+        ("release/tool release/deps/tool", True),
+        ("x86_64-unknown-linux-gnu/release/tool x86_64-unknown-linux-gnu/release/deps/tool release/other", True),
+        ("x86_64-unknown-linux-gnu/release/tool x86_64-unknown-linux-musl/release/tool", False),
+        ("wasm32-wasip1/release/tool.wasm", False),
+    ],
+    ids=["host", "target", "several", "other"],
+)
+def test_a_rust_program_is_found_below_the_target_that_its_source_names(tmp_path: Path, made: str, fits: bool) -> None:
+    _, program = PLAYED_TOOLS[BuildLanguage.RUST]
+    source = local_source({"Cargo.lock": "", "Cargo.toml": "", "programs": made})
+    tree = emitted(lower_build(resolved_image().base, played(tmp_path, program, BuildLanguage.RUST, source)))
+    if fits:
+        assert (run_scripts(tree, "tool", tmp_path) / "usr/bin/tool").read_text() == "made\n"
+        return
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_scripts(tree, "tool", tmp_path)
+    assert "name one target of Linux" in caught.value.stderr
+    assert not (tmp_path / "dest/tdxc-artifacts").exists()
 
 
 @pytest.mark.parametrize("top", ["./project-1.0/", "./"])

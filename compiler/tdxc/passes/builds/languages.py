@@ -19,7 +19,6 @@ from tdxc.passes.builds.recipe import (
     missing_lock,
     need_lock,
     word,
-    words,
 )
 
 _DOTNET_RUNTIME = "linux-x64"
@@ -46,6 +45,20 @@ project=$(cargo locate-project --workspace --message-format plain)
 cd "${{project%/*}}"
 {need_lock}
 fetch_crates"""
+
+# The Cargo Book, "Build Cache": with a target, be it the host's own, programs are in a folder of its name.
+_RUST_TAKE = """\
+# The source's own .cargo/config.toml may name a target, whose programs are in a folder of its name.
+programs=("$CARGO_TARGET_DIR"/release/{program})
+if [[ ! -f ${{programs[0]}} ]]; then
+    programs=("$CARGO_TARGET_DIR"/*/release/{program})
+fi
+if [[ ${{#programs[@]}} != 1 || ! -f ${{programs[0]}} ]]; then
+    echo "Cargo made no single program" {program} "but for several or other targets: ${{programs[*]}}" >&2
+    echo "name one target of Linux, or none, in .cargo/config.toml of the source" >&2
+    exit 1
+fi
+install -D "${{programs[0]}}" {output}"""
 
 # NuGet makes a lock file where there is none, also in locked mode. All files of the source have the time of the epoch.
 _DOTNET_FETCH = """\
@@ -105,7 +118,7 @@ def rust(build: Build) -> Recipe:
         f"--remap-path-prefix={home}/cache/cargo=/usr/src/cargo",
         f"--remap-path-prefix={home}/cache/target=/usr/src/{build.name}/target",
     )
-    program = f"{home}/cache/target/release/{build.program}"
+    taken = _RUST_TAKE.format(program=word(build, build.program), output=word(build, f"{home}/out/{build.program}"))
     compiled = command(
         "cargo build --release --locked --offline",
         f"--package {word(build, build.package)}" if build.package else "",
@@ -114,7 +127,7 @@ def rust(build: Build) -> Recipe:
     )
     return Recipe(
         fetch=_RUST_FETCH.format(need_lock=need_lock(build, "Cargo.lock", "cargo generate-lockfile")),
-        compile=f"{compiled}\ninstall -D {words(build, program, f'{home}/out/{build.program}')}",
+        compile=f"{compiled}\n{taken}",
         version_command="rustc --version | cut -d ' ' -f 2",
         environment=(
             ("CARGO_HOME", f"{home}/cache/cargo"),

@@ -67,7 +67,17 @@ echo '‣ build hello-rust: compiling'
 (
 cargo build --release --locked --offline \
     --bin hello-rust
-install -D /var/lib/tdxc-build/hello-rust/cache/target/release/hello-rust /var/lib/tdxc-build/hello-rust/out/hello-rust
+# The source's own .cargo/config.toml may name a target, whose programs are in a folder of its name.
+programs=("$CARGO_TARGET_DIR"/release/hello-rust)
+if [[ ! -f ${programs[0]} ]]; then
+    programs=("$CARGO_TARGET_DIR"/*/release/hello-rust)
+fi
+if [[ ${#programs[@]} != 1 || ! -f ${programs[0]} ]]; then
+    echo "Cargo made no single program" hello-rust "but for several or other targets: ${programs[*]}" >&2
+    echo "name one target of Linux, or none, in .cargo/config.toml of the source" >&2
+    exit 1
+fi
+install -D "${programs[0]}" /var/lib/tdxc-build/hello-rust/out/hello-rust
 )
 
 # Artifacts: where the build left them, and where they go in the image.
