@@ -103,6 +103,16 @@ def _sections(unit: str, sections: Iterable[Section]) -> Iterator[Diagnostic]:
         for directive in section.directives:
             if directive.key in _COMMANDS:
                 yield from _command(unit, directive.value, directive.span)
+            elif (section.name, directive.key) == ("Timer", "OnCalendar"):
+                yield from _calendar(unit, directive)
+
+
+def _calendar(unit: str, directive: Directive) -> Iterator[Diagnostic]:
+    from tdxc.passes.calendar_events import calendar_fault
+
+    if fault := calendar_fault(directive.value):
+        message = f"'{unit}': systemd refuses the calendar event {directive.value!r}: {fault[0]}"
+        yield Diagnostic(code=Code.E_SYNTAX, message=message, span=directive.span, fix=fault[1])
 
 
 def _names(unit: str, section: str, directives: tuple[Directive, ...]) -> Iterator[Diagnostic]:
