@@ -44,6 +44,10 @@ class LowerBuilds:
 
 
 def _unsupported(image: ResolvedImage) -> list[Diagnostic]:
+    """Each build of the recipe; of the guest's own program lower-guest says it, where the modules are applied."""
+    from tdxc.passes.guest_units import PROGRAM
+
+    has_guest = image.guest_keys or image.encrypted_disks or image.secret_delivery or image.quote_service
     return [
         Diagnostic(
             code=Code.E_UNSUPPORTED,
@@ -53,4 +57,5 @@ def _unsupported(image: ResolvedImage) -> list[Diagnostic]:
             fix="build the program elsewhere and put it into the image with file(), or use a Debian or Ubuntu base",
         )
         for build in image.authored_builds
+        if not has_guest or all(artifact.dest != PROGRAM for artifact in build.artifacts)
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.authored import at, resolved, run
 from support.builds import authored_build, local_source
+from support.commands import invoke
 from tdxc import records
 from tdxc.diagnostics import Code, Diagnostic
 from tdxc.ir import Artifact, Blob, Build, BuildLanguage, Repository, ResolvedBuild, SourceFile, Toolchain
@@ -445,3 +447,22 @@ def test_builds_for_alpine_are_refused() -> None:
 def test_one_fault_does_not_hide_the_next() -> None:
     _, found = run(LowerBuilds(), resolved(builds=(build(BuildLanguage.RUST), build(BuildLanguage.C))))
     assert [diagnostic.code for diagnostic in found] == [Code.E_BUILD, Code.E_VALUE]
+
+
+@pytest.mark.parametrize("module", ["Tdxs()", "DiskEncryption(device='/dev/vdb', mount_at='/data')"])
+def test_a_module_of_the_guest_on_alpine_is_one_error(tmp_path: Path, module: str) -> None:
+    recipe = tmp_path / "recipe.py"
+    lines = [
+        "from tdx import Build, Image",
+        "from tdx.modules import DiskEncryption, KeyGeneration, Tdxs",
+        "img = Image('n', base='alpine/3.20')",
+        f"{module}.apply(img)",
+        "KeyGeneration(strategy='tpm', keep=True).apply(img)" if "Disk" in module else "",
+        "img.build(Build.script(name='x', build_script='true', artifacts={'x': '/usr/bin/x'}))",
+    ]
+    recipe.write_text("\n".join(lines))
+    found = invoke("check", recipe, "--format", "json").data()["diagnostics"]
+    errors = [(fault["line"], fault["message"]) for fault in found if fault["severity"] == "error"]
+    assert [line for line, _ in errors] == [5 if "Disk" in module else 4, 6]
+    assert "quotes need tdx-guest, which alpine/3.20 has no Go to build with" in errors[0][1]
+    assert errors[1][1].startswith("build 'x': there is no build environment")
