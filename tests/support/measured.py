@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import json
 import re
@@ -17,7 +18,8 @@ from tdxc_runtime.measure.manifest_json import manifest_from_json
 
 MEASURED_PCRS = (4, 5, 8, 9, 11, 12, 13, 15)
 DATA = Path(__file__).resolve().parents[1] / "data" / "measured"
-_REPORT = re.compile(r"^report: begin$(.*?)^report: end$", re.DOTALL | re.MULTILINE)
+_REPORT = re.compile(r"^report: begin$((?:(?!^report: begin$).)*?)^report: end$", re.DOTALL | re.MULTILINE)
+"""From a beginning to the end that follows, which another line on the console may have garbled: then it has none."""
 _PCR = re.compile(r"^pcr (sha256|sha384) ([0-9]+) ([0-9A-Fa-f]+)$", re.MULTILINE)
 
 
@@ -45,7 +47,10 @@ def read_report(console: str) -> Shown | None:
     """The report of tests/recipes/measured.py, or ``None`` as long as no whole one has come."""
     for match in _REPORT.finditer(console):
         text = match[1]
-        log = base64.b64decode("".join(re.findall(r"^log (\S+)$", text, re.MULTILINE)))
+        try:
+            log = base64.b64decode("".join(re.findall(r"^log (\S+)$", text, re.MULTILINE)))
+        except binascii.Error:  # of a line that another one garbled
+            continue
         pcrs: dict[str, dict[str, str]] = {}
         for bank, number, value in _PCR.findall(text):
             pcrs.setdefault(bank, {})[number] = value.lower()

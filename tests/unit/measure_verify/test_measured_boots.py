@@ -6,6 +6,8 @@ version of systemd-stub.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import shutil
@@ -15,7 +17,16 @@ from pathlib import Path
 
 import pytest
 from support.commands import ROOT, invoke
-from support.measured import DATA, MEASURED_PCRS, assert_events, assert_registers, assert_td_events, saved_boot
+from support.measured import (
+    DATA,
+    MEASURED_PCRS,
+    Shown,
+    assert_events,
+    assert_registers,
+    assert_td_events,
+    read_report,
+    saved_boot,
+)
 from tdxc_runtime.measure.events import Algorithm, Register, replay, variants
 
 BOOTS = ("direct-257", "direct-261", "direct-262", "disk-252", "disk-254", "disk-257", "disk-259", "profile-257")
@@ -33,6 +44,31 @@ def test_every_predicted_pcr_is_as_booted(name: str) -> None:
 @pytest.mark.parametrize("name", BOOTS)
 def test_every_predicted_event_is_in_the_firmwares_log_and_no_other(name: str) -> None:
     assert assert_events(*saved_boot(name)) >= 18
+
+
+def report(shown: Shown) -> str:
+    """The console's lines of a boot, as the recipe of these boots writes them."""
+    data = base64.encodebytes(shown.log).decode().split()
+    pcrs = [f"pcr {bank} {number} {value}" for bank, values in shown.pcrs.items() for number, value in values.items()]
+    lines = ("report: begin", *(f"log {word}" for word in data), *pcrs)
+    return "\n".join((*lines, f"sum {hashlib.sha256(shown.log).hexdigest()}  log", "report: end")) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "garbled"),
+    [
+        ("report: begin", "report: [ 9.1] rcu: x"),
+        ("report: end", "report: e[ 9.1] rcu: x"),
+        ("log ", "log AA\n[ 9.1] x\n"),
+    ],
+)
+def test_a_report_that_another_line_garbled_gives_way_to_the_next(line: str, garbled: str) -> None:
+    _, shown = saved_boot("disk-257")
+    whole = report(shown)
+    assert read_report(whole) == shown
+    spoiled = whole.replace(line, garbled, 1)
+    assert read_report(spoiled) is None
+    assert read_report(spoiled + whole) == shown
 
 
 @pytest.mark.parametrize("name", ["direct-257", "direct-261", "direct-262", "disk-257", "disk-259"])
