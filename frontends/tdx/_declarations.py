@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +78,17 @@ class Declarations:
         site = self._state.site
         return self._span if site is None else site.span_of(argument, index)
 
+    def _key_place(self, *path: str) -> SourceSpan:
+        """The place of a key in an argument that is a mapping, as near as it is known.
+
+        A directive that is not in the mapping has an argument of its own: ``OnCalendar`` is from ``on_calendar``.
+        """
+        site = self._state.site
+        if site is None:
+            return self._span
+        argument = re.sub("(?<=[a-z])(?=[A-Z])", "_", path[-1]).lower()
+        return site.keys.get(".".join(path)) or site.keys.get(argument, self._span)
+
     @property
     def place(self) -> SourceSpan:
         """Where in the recipe the declarations that go on stand."""
@@ -113,28 +125,35 @@ class Declarations:
         return DiagnosticError.of(code, message, self._span, fix=fix)
 
 
+KeyPlace = Callable[..., SourceSpan]
+"""The place of a key, by its path from the argument on: that of the declaration where it is not known."""
+
+
 def with_span(nodes: Iterable[NodeT], span: SourceSpan) -> tuple[NodeT, ...]:
     """The nodes, standing at ``span``."""
     return tuple(records.evolve(node, span=span) for node in nodes)
 
 
-def make_sections(sections: Mapping[str, Mapping[str, object]] | None, span: SourceSpan) -> tuple[Section, ...]:
-    """Unit file sections from a mapping: ``Unit`` first, ``Install`` last, and keys sorted.
+def make_sections(
+    sections: Mapping[str, Mapping[str, object]] | None, place: KeyPlace, argument: str
+) -> tuple[Section, ...]:
+    """Unit file sections from a mapping, an ``argument``: ``Unit`` first, ``Install`` last, and keys sorted.
 
     The order of a mapping's keys never reaches the image; the order of the values of one key does.
     """
     return tuple(
-        Section(name=name, directives=make_directives(directives, span), span=span)
+        Section(name=name, directives=make_directives(directives, place, argument, name), span=place(argument, name))
         for name, directives in sorted(
             (sections or {}).items(), key=lambda item: (_SECTION_ORDER.get(item[0], 1), item[0])
         )
     )
 
 
-def make_directives(directives: Mapping[str, object], span: SourceSpan) -> tuple[Directive, ...]:
+def make_directives(directives: Mapping[str, object], place: KeyPlace, *path: str) -> tuple[Directive, ...]:
     """Directives from a mapping, sorted by key; a list repeats its key, booleans become yes and no."""
     found: list[Directive] = []
     for key, given in sorted(directives.items()):
+        span = place(*path, key)
         values = given if isinstance(given, list | tuple) else (given,)
         for value in values:
             text = ("yes" if value else "no") if isinstance(value, bool) else str(value)

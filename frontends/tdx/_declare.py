@@ -27,8 +27,9 @@ ResultT = TypeVar("ResultT")
 class Site:
     """Where a declaration stands when it is not a Python call: a module's caller, or a place in a YAML file.
 
-    ``arguments``, ``items`` and ``keys`` are the places of each argument's value, of its items and of its name;
-    ``label`` and ``noun`` are what the declaration and its arguments are called in messages.
+    ``arguments``, ``items`` and ``keys`` are the places of each argument's value, of its items and of its name, and of
+    the keys in an argument that is a mapping (``overrides.UMask``); ``label`` and ``noun`` are what the declaration and
+    its arguments are called in messages.
     """
 
     span: SourceSpan

@@ -9,7 +9,7 @@ from tdxc.diagnostics import Code, SourceSpan
 from tdxc.ir import EnvironmentVariable, Hardening, Service
 
 from tdx import _values as v
-from tdx._declarations import Declarations, make_directives, make_sections
+from tdx._declarations import Declarations, KeyPlace, make_directives, make_sections
 from tdx._declare import declares
 
 ServiceType = Literal["simple", "exec", "forking", "oneshot", "dbus", "notify", "notify-reload", "idle"]
@@ -79,7 +79,9 @@ class ServiceDeclarations(Declarations):
         ``extra_unit`` adds directives by section. An ``early`` service does not wait for the boot steps.
         """
         given = {key: value for key, value in locals().items() if key != "self"}
-        node = Service(**_fields(given, self._span) | {"name": self._service_name(name)}, span=self._span)
+        node = Service(
+            **_fields(given, self._span, self._key_place) | {"name": self._service_name(name)}, span=self._span
+        )
         self._add("services", [node])
 
     def _service_name(self, name: str) -> str:
@@ -92,7 +94,7 @@ class ServiceDeclarations(Declarations):
 _COMMAND_FIELDS = frozenset(("exec", "exec_start_pre", "exec_start_post", "exec_stop", "exec_reload"))
 
 
-def _fields(given: Mapping[str, Any], span: SourceSpan) -> dict[str, Any]:
+def _fields(given: Mapping[str, Any], span: SourceSpan, place: KeyPlace) -> dict[str, Any]:
     """The arguments of ``service`` as fields of the node, which has the same names."""
     fields: dict[str, Any] = {}
     for name, value in given.items():
@@ -106,6 +108,6 @@ def _fields(given: Mapping[str, Any], span: SourceSpan) -> dict[str, Any]:
     fields["environment"] = tuple(EnvironmentVariable(name=key, value=value, span=span) for key, value in environment)
     fields["secrets"] = tuple(name if isinstance(name, str) else name.name for name in given["secrets"])
     fields["hardening"] = Hardening(given["hardening"])
-    fields["overrides"] = make_directives(given["overrides"] or {}, span)
-    fields["extra_unit"] = make_sections(given["extra_unit"], span)
+    fields["overrides"] = make_directives(given["overrides"] or {}, place, "overrides")
+    fields["extra_unit"] = make_sections(given["extra_unit"], place, "extra_unit")
     return fields

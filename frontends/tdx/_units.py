@@ -24,7 +24,7 @@ class UnitDeclarations(Declarations):
         early: bool = False,
     ) -> None:
         """Declare a unit of any kind by its sections; a list as a value repeats its directive."""
-        self._raw(name, sections, tuple(wanted_by), enabled=enabled, early=early)
+        self._raw(name, sections, tuple(wanted_by), enabled=enabled, early=early, argument="sections")
 
     @declares
     def socket(
@@ -135,9 +135,8 @@ class UnitDeclarations(Declarations):
     @declares
     def drop_in(self, unit: v.UnitName, sections: v.Sections, *, name: v.StepName = "50-tdx") -> None:
         """Add directives to a unit that a package brings."""
-        self._add(
-            "drop_ins", [DropIn(unit=unit, name=name, sections=make_sections(sections, self._span), span=self._span)]
-        )
+        made = make_sections(sections, self._key_place, "sections")
+        self._add("drop_ins", [DropIn(unit=unit, name=name, sections=made, span=self._span)])
 
     def _raw(
         self,
@@ -147,10 +146,11 @@ class UnitDeclarations(Declarations):
         *,
         enabled: bool = True,
         early: bool = False,
+        argument: str = "extra_unit",
     ) -> None:
         node = RawUnit(
             name=name,
-            sections=make_sections(sections, self._span),
+            sections=make_sections(sections, self._key_place, argument),
             wanted_by=wanted_by,
             enabled=enabled,
             early=early,

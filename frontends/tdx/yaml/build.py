@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tdxc import records
@@ -221,10 +221,18 @@ def _site(arguments: Mapping, path: str) -> Site:
             for key, value in arguments.entries
             if isinstance(value, Sequence)
         },
-        keys={key.text: key.span for key, _value in arguments.entries},
+        keys=dict(_key_places(arguments, "")),
         label=path,
         noun="key",
     )
+
+
+def _key_places(mapping: Mapping, path: str) -> Iterator[tuple[str, SourceSpan]]:
+    """Each key of a mapping and of those in it, by its path."""
+    for key, value in mapping.entries:
+        yield f"{path}{key.text}", key.span
+        if isinstance(value, Mapping):
+            yield from _key_places(value, f"{path}{key.text}.")
 
 
 def _own_module(name: str) -> str | None:

@@ -56,7 +56,7 @@ EXPECTED: dict[str, list[tuple[str, int, int]]] = {
     "number_as_password.yaml": [("E_SECRET", 4, 27)],
     "number_as_text.yaml": [("E_TYPE", 2, 10)],
     "placed_secret.py": [("E_SECRET", 9, 1), ("E_SECRET", 10, 1), ("E_SECRET", 11, 1)],
-    "placed_secret.yaml": [("E_SECRET", 14, 5), ("E_SECRET", 17, 5)],
+    "placed_secret.yaml": [("E_SECRET", 14, 5), ("E_SECRET", 18, 26)],
     "plain_password.py": [("E_SECRET", 5, 1)],
     "printed_secret.py": [("E_SECRET", 8, 1), ("E_SECRET", 9, 1)],
     "printed_secret.yaml": [("E_SECRET", 8, 5), ("E_SECRET", 11, 5)],

@@ -130,6 +130,40 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 RECIPES = sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.yaml")])
 
 
+def test_yaml_spans_of_directives_are_those_of_their_keys(tmp_path: Path) -> None:
+    image = _load(
+        tmp_path,
+        "name: x\n"
+        "services:\n"
+        "  - name: app\n"
+        "    exec: /usr/bin/app\n"
+        "    overrides:\n"
+        "      UMask: '0022'\n"
+        "    extra_unit: {Service: {Nice: 5}}\n"
+        "timers:\n"
+        "  - name: app\n"
+        "    description: Nightly\n"
+        "    on_calendar: [daily]\n"
+        "    extra_unit:\n"
+        "      Timer:\n"
+        "        AccuracySec: 1s\n"
+        "drop_ins:\n"
+        "  - unit: ssh.service\n"
+        "    sections:\n"
+        "      Service:\n"
+        "        Nice: 1\n",
+        "recipe.yaml",
+    )
+    layer = image.layer
+    assert _at(layer.services[0].overrides[0]) == ("recipe.yaml", 6, 7)
+    assert _at(layer.services[0].extra_unit[0]) == ("recipe.yaml", 7, 18)
+    assert _at(layer.services[0].extra_unit[0].directives[0]) == ("recipe.yaml", 7, 28)
+    timer = {each.key: _at(each)[1:] for section in layer.units[0].sections for each in section.directives}
+    assert timer == {"Description": (10, 5), "AccuracySec": (14, 9), "OnCalendar": (11, 5)}
+    assert _at(layer.drop_ins[0].sections[0]) == ("recipe.yaml", 18, 7)
+    assert _at(layer.drop_ins[0].sections[0].directives[0]) == ("recipe.yaml", 19, 9)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_no_node_of_an_example_is_without_a_place(path: Path) -> None:
     image = load_recipe(path).image
