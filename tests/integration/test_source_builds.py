@@ -37,6 +37,7 @@ from support.dotnet import (
     write_project,
 )
 from support.fetched_sources import fetched_sources
+from support.suites import NEWER_SUITE
 from tdxc_runtime.backends.base import BakeRequest
 from tdxc_runtime.backends.local import LocalBackend
 from tdxc_runtime.backends.mkosi_tool import find_mkosi
@@ -118,7 +119,7 @@ class Bench:
     ) -> tuple[MadeBuilds, list[str], float]:
         """Compile and make the builds alone: the result, what was told, and the seconds that it took.
 
-        ``suite``: that of the tools root; mkosi is 25.3 in trixie, 27 or newer in sid.
+        ``suite``: that of the tools root; mkosi is 25.3 in the default one, 27 or newer in ``NEWER_SUITE``.
         """
         tree = self.path / "tree"
         assert self.tdxc("compile", recipe, "-o", tree).returncode == 0
@@ -483,7 +484,7 @@ def test_a_changed_source_line_downloads_nothing_again_but_what_was_damaged(
         damaged = next(path for path in bench.downloads.iterdir() if path.read_bytes() == modules[1].archive)
         damaged.write_bytes(modules[0].archive)
         (source / "main.go").write_text(program.replace("println(", 'println("again", '))
-        _, told, _ = bench.make_builds(recipe, suite="sid")
+        _, told, _ = bench.make_builds(recipe, suite=NEWER_SUITE)
     assert "build program: changed: file.src/main.go, tool.mkosi; building it" in told
     assert asked == ["/example.test/!upper/@v/v1.0.0.zip"]
     assert damaged.read_bytes() == modules[1].archive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import select
 import socket
@@ -64,8 +65,8 @@ def measured_boot(
         )
         argv = qemu_argv(machine, resources)
         monitor = ["-monitor", f"unix:{INSIDE / 'monitor'},server=on,wait=off"]
-        seen, memory = boot_and_dump([*argv, *monitor], tools, [*binds, *tpm.binds], scratch, machine.memory_mib, until)
-    return MeasuredBoot(log=longest_log(memory), argv=tuple(argv[1:]), console=seen)
+        seen, log = boot_and_dump([*argv, *monitor], tools, [*binds, *tpm.binds], scratch, machine.memory_mib, until)
+    return MeasuredBoot(log=log, argv=tuple(argv[1:]), console=seen)
 
 
 def files_of(machine: Machine) -> list[Path]:
@@ -82,8 +83,8 @@ def write_disk(uki: Path, target: Path) -> None:
 
 def boot_and_dump(
     argv: list[str], tools: VmTools, binds: list[Bind], scratch: Path, memory_mib: int, until: bytes
-) -> tuple[bytes, bytes]:
-    """Run until the console shows something, stop, and read the guest's memory; gives the console, too."""
+) -> tuple[bytes, EventLog]:
+    """Run until the console shows something, stop, and read the log in the guest's memory; gives the console, too."""
     with tools.start(argv, binds) as running:
         output = running.popen.stdout
         assert output is not None
@@ -97,15 +98,17 @@ def boot_and_dump(
         with monitor(scratch / "monitor") as command:
             command("stop")
             command(f'pmemsave 0 {memory_mib << 20} "{INSIDE / "memory"}"')
-    memory = (scratch / "memory").read_bytes()
+    with (scratch / "memory").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+        log = longest_log(memory)
     (scratch / "memory").unlink()
-    return seen, memory
+    return seen, log
 
 
 @contextlib.contextmanager
 def monitor(path: Path) -> Iterator[Callable[[str], bytes]]:
     """QEMU's human monitor as a function of a command."""
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(TIMEOUT_S)
         connection.connect(str(path))
 
         def answer() -> bytes:
@@ -124,7 +127,7 @@ def monitor(path: Path) -> Iterator[Callable[[str], bytes]]:
         yield command
 
 
-def longest_log(memory: bytes) -> EventLog:
+def longest_log(memory: mmap.mmap) -> EventLog:
     found = []
     place = memory.find(HEADER)
     while place >= 0:

@@ -14,9 +14,6 @@ from tdxc.writer import write_tree
 from tdxc_runtime.process import Bind
 from tdxc_runtime.toolsroot import ToolsRoot
 
-SUITES = ("trixie", "sid")
-"""mkosi 25.3 and 27."""
-
 INSIDE = Path("/mnt/tree")
 
 
