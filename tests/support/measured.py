@@ -53,7 +53,8 @@ def read_report(console: str) -> Shown | None:
             continue
         pcrs: dict[str, dict[str, str]] = {}
         for bank, number, value in _PCR.findall(text):
-            pcrs.setdefault(bank, {})[number] = value.lower()
+            if len(value) == 2 * hashlib.new(bank).digest_size:
+                pcrs.setdefault(bank, {})[number] = value.lower()
         if f"sum {hashlib.sha256(log).hexdigest()} " in text and [len(bank) for bank in pcrs.values()] == [24, 24]:
             return Shown(log=log, pcrs=pcrs)
     return None

@@ -60,6 +60,7 @@ def report(shown: Shown) -> str:
         ("report: begin", "report: [ 9.1] rcu: x"),
         ("report: end", "report: e[ 9.1] rcu: x"),
         ("log ", "log AA\n[ 9.1] x\n"),
+        ("pcr sha256 4 ", "pcr sha256 4 ab\n[ 9.1] x\n"),
     ],
 )
 def test_a_report_that_another_line_garbled_gives_way_to_the_next(line: str, garbled: str) -> None:
