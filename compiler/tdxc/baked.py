@@ -57,7 +57,7 @@ def describe_bake(
     """Write these files into a folder that holds a bake's artifacts.
 
     Returns warnings (W_MEASUREMENT) about platforms whose registers cannot be predicted, and about a boot stub that
-    does not suit the kernel; raises OSError for what the file system refuses.
+    does not suit ukify; raises OSError for what the file system refuses.
     """
     units = _units(variant)
     targets = tuple(target.name for target in variant.output_targets)

@@ -159,7 +159,7 @@ TEXTS: dict[Code, str] = {
     ),
     Code.W_MEASUREMENT: (
         "The recipe gives up something that keeps registers predictable, such as the pinned boot stub or "
-        "'console=' on the command line, or a boot stub that does not suit the kernel. The message says what suffers, "
+        "'console=' on the command line, or has a boot stub that does not suit ukify. The message says what suffers, "
         "and how."
     ),
     Code.W_FIRMWARE: (

@@ -145,7 +145,7 @@ def test_a_stub_that_nobody_knows_is_a_warning_of_the_bake_and_leaves_no_manifes
     assert not (folder / manifest_name("qemu")).exists()
 
 
-def test_a_stub_without_room_for_the_kernels_lines_is_told_once_where_it_is_pinned(tmp_path: Path) -> None:
+def test_a_stub_without_room_for_what_ukify_adds_is_told_once_where_it_is_pinned(tmp_path: Path) -> None:
     (tmp_path / "node.efi").write_bytes(build_uki(stub="252.39", extra=[Part(".late", b"late", address=0x2000)]))
     pin = attrs.evolve(SPAN, line=SPAN.line + 3)
     pinned = attrs.evolve(image(targets=("qemu", "azure")), efi_stub=EfiStub(span=pin, version="252.39"))

@@ -120,16 +120,16 @@ def open_uki(source: ByteSource, *, artifact: str, profile: int = 0) -> Uki:
 def overlap_warning(uki: Uki) -> tuple[Diagnostic, ...]:
     """W_MEASUREMENT when sections share memory, though none that the stub uses loses bytes by that.
 
-    ukify adds the kernel's lines to the '.sbat' section of the stub where it is. In stubs before 254 the next section
-    follows closely (``src/boot/efi/meson.build``: objcopy with ``--section-alignment=512``), and ``locate_sections`` in
-    their ``src/boot/efi/pe.c`` reports that.
+    ukify adds lines of its own and of the kernel to the stub's '.sbat' where that is. In stubs before 254 the next
+    section follows closely (``src/boot/efi/meson.build``: objcopy with ``--section-alignment=512``), and
+    ``locate_sections`` in their ``src/boot/efi/pe.c`` reports that.
     """
     found = overlaps(uki.image)
     if not found:
         return ()
     one, other = found[0].earlier.name, found[0].later.name
     notes = (
-        f"'{one}' has more in it than systemd-stub {uki.stub_version} has room for, such as lines of the kernel",
+        f"'{one}' has more in it than systemd-stub {uki.stub_version} has room for, such as what ukify adds to '.sbat'",
         "stubs before 254 report 'Overlapping PE sections' at every boot, and 252 waits 3 seconds then",
         "no section that is measured loses bytes",
     )
@@ -138,7 +138,7 @@ def overlap_warning(uki: Uki) -> tuple[Diagnostic, ...]:
         message=f"the sections '{one}' and '{other}' of the UKI share memory",
         span=SourceSpan(file=uki.artifact),
         notes=tuple(Note(message=note) for note in notes),
-        fix=f"take {_ALIGNED_STUB}",
+        fix=f"pin another with efi_stub: {_ALIGNED_STUB}",
     )
     return (warning,)
 
