@@ -2,8 +2,8 @@ r"""Patterns of secrets: the part of regular expressions that Go's ``regexp`` (R
 
 The guest matches with RE2, which has neither look-around nor backreferences and so takes linear time; recipe authors
 think in Python's or Perl's syntax. What RE2 does not know is refused, and so is what it knows as something else (such
-as ``{,3}``, which is text to it). Two differences are left, both on the strict side: ``$`` matches at the very end
-only, and ``\d``, ``\w``, ``\s`` and ``\b`` know ASCII only.
+as ``{,3}``, which is text to it). Three differences are left: ``$`` matches at the very end only, ``\d``, ``\w``, ``\s``
+and ``\b`` know ASCII only, and empty text has no ``\B`` to Python before 3.14.
 
 Sources: RE2's syntax as of Go's ``regexp/syntax`` (package documentation and its limits on repetition), Python's
 ``re``.
@@ -20,6 +20,8 @@ _MAX_REPEAT = 1000
 
 _CLASSES = "dwsDWS"
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+_SET_OPERATIONS = frozenset({"--", "&&", "||", "~~"})
+"""Characters to both, for now: Python keeps them for operations between classes (``re``, "[]")."""
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _GROUPS = (
@@ -135,10 +137,12 @@ class _Reader:
         if head != "{" or end < 0:
             return None
         low, comma, high = self.text[self.at + 1 : end].partition(",")
-        if not low and comma and high.isdigit():
-            raise self.fault(f"has {{,{high}}}, which is plain text to RE2", f"write {{0,{high}}}")
-        if not (low.isascii() and low.isdigit() and (not high or (high.isascii() and high.isdigit()))):
+        numbers = all(number.isascii() and number.isdigit() for number in (low, high) if number)
+        if not numbers or not (low or comma):
             return None
+        if not low:
+            fix = f"write {{0,{high}}}, or \\{{,{high}}} for the text itself"
+            raise self.fault(f"has {{,{high}}}, which is plain text to RE2 and a repetition to Python", fix)
         if high and int(high) < int(low):
             raise self.fault("has a repetition whose upper bound is below its lower one")
         self.at = end + 1
@@ -181,13 +185,20 @@ class _Reader:
         first = True
         while first or not self.text.startswith("]", self.at):
             first = False
+            self._no_operation()
             low = self._member(start)
+            self._no_operation()
             if self.text.startswith("-", self.at) and self.text[self.at + 1 : self.at + 2] not in {"", "]"}:
                 self.at += 1
                 high = self._member(start)
                 if not low or not high or high < low:
                     raise self.fault("has a class with a range that goes nowhere", at=start)
         self.at += 1
+
+    def _no_operation(self) -> None:
+        pair = self.text[self.at : self.at + 2]
+        if pair in _SET_OPERATIONS:
+            raise self.fault(f"has '{pair}' inside of a class, where Python warns of it", f"write \\{pair[0]}")
 
     def _member(self, start: int) -> str:
         """One member of a class: its character, or empty for a class of its own."""
