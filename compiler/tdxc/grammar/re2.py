@@ -2,8 +2,8 @@ r"""Patterns of secrets: the part of regular expressions that Go's ``regexp`` (R
 
 The guest matches with RE2, which has neither look-around nor backreferences and so takes linear time; recipe authors
 think in Python's or Perl's syntax. What RE2 does not know is refused, and so is what it knows as something else (such
-as ``{,3}``, which is text to it). Three differences are left: ``$`` matches at the very end only, ``\d``, ``\w``, ``\s``
-and ``\b`` know ASCII only, and empty text has no ``\B`` to Python before 3.14.
+as ``{,3}``, which is text to it). Three differences are left: ``$`` matches at the very end only; ``\d``, ``\w``,
+``\s`` and ``\b`` know ASCII only; and empty text has no ``\B`` to Python before 3.14.
 
 Sources: RE2's syntax as of Go's ``regexp/syntax`` (package documentation and its limits on repetition), Python's
 ``re``.
