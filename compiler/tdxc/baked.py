@@ -56,8 +56,9 @@ def describe_bake(
 ) -> tuple[Diagnostic, ...]:
     """Write these files into a folder that holds a bake's artifacts.
 
-    Returns warnings (W_MEASUREMENT) about platforms whose registers cannot be predicted, and about a boot stub that
-    does not suit ukify; raises OSError for what the file system refuses.
+    Returns warnings about platforms whose registers cannot be predicted and about a boot stub that does not suit ukify
+    (W_MEASUREMENT), and about a firmware of the recipe's own that will not boot this image (W_FIRMWARE). Raises OSError
+    for what the file system refuses.
     """
     units = _units(variant)
     targets = tuple(target.name for target in variant.output_targets)
@@ -78,7 +79,8 @@ def describe_bake(
     _write(folder / ORIGINS, {section: str(span) for section, span in _origins(variant).items()})
     if variant.firmware.content is not None:
         (folder / FIRMWARE).write_bytes(variant.firmware.content.data)
-    return _write_manifests(folder, targets or ("qemu",), (variant.efi_stub or variant).span)
+    causes = {Code.W_MEASUREMENT: (variant.efi_stub or variant).span, Code.W_FIRMWARE: variant.firmware.span}
+    return _write_manifests(folder, targets or ("qemu",), causes)
 
 
 def read_bake(folder: Path) -> Baked:
@@ -187,8 +189,13 @@ def manifest_name(platform: str) -> str:
     return f"measurement-{platform}.json"
 
 
-def _write_manifests(folder: Path, targets: tuple[str, ...], stub: SourceSpan) -> tuple[Diagnostic, ...]:
-    """One manifest per platform, of a disk boot; nothing for a bake without a UKI. ``stub``: what chose the stub."""
+def _write_manifests(
+    folder: Path, targets: tuple[str, ...], causes: Mapping[Code, SourceSpan]
+) -> tuple[Diagnostic, ...]:
+    """One manifest per platform, of a disk boot; nothing for a bake without a UKI.
+
+    ``causes``: the line of the recipe that a warning of the prediction is about, by its code.
+    """
     if not any(path.suffix == _UKI_SUFFIX for path in folder.iterdir()):
         return ()
     from tdxc_runtime.measure.manifest import Platform
@@ -206,7 +213,7 @@ def _write_manifests(folder: Path, targets: tuple[str, ...], stub: SourceSpan) -
             fix = next(diagnostic.fix for diagnostic in error.diagnostics)
             warnings.append(Diagnostic(code=Code.W_MEASUREMENT, message=message, notes=notes, fix=fix))
             continue
-        found = [records.evolve(w, span=stub) for w in measurement.warnings if w.code is Code.W_MEASUREMENT]
+        found = [records.evolve(warning, span=causes.get(warning.code, UNKNOWN_SPAN)) for warning in measurement.warnings]
         warnings += [warning for warning in found if warning not in warnings]
         _write(folder / manifest_name(target), manifest_to_json(measurement.manifest))
     return tuple(warnings)

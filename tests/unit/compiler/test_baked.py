@@ -185,6 +185,17 @@ def test_registers_are_predicted_for_the_firmware_of_the_recipe(tmp_path: Path) 
     assert expected in invoke("measure", folder, "--platform", "qemu").out
 
 
+@needs_vectors
+def test_a_firmware_that_will_refuse_the_image_is_told_where_the_recipe_names_it(tmp_path: Path) -> None:
+    line = attrs.evolve(SPAN, line=SPAN.line + 7)
+    content = Blob.of(lzma.decompress(vector("debian-ovmf/OVMF.inteltdx.ms.fd.xz")))
+    own = attrs.evolve(image(), firmware=Firmware(span=line, value="OVMF.fd", content=content))
+    (tmp_path / "node.efi").write_bytes(build_uki())
+    (warning,) = describe_bake(tmp_path, "ab" * 32, own)
+    assert (warning.code, warning.span) == (Code.W_FIRMWARE, line)
+    assert "enforces Secure Boot, and the image is not signed" in warning.message
+
+
 @pytest.mark.parametrize(
     ("data", "words"), [(b"firmware", "TDVF"), (build_firmware((DEFAULT_AREAS[0], *DEFAULT_AREAS[2:])), "OVMF volume")]
 )
