@@ -213,7 +213,7 @@ def _write_manifests(
             fix = next(diagnostic.fix for diagnostic in error.diagnostics)
             warnings.append(Diagnostic(code=Code.W_MEASUREMENT, message=message, notes=notes, fix=fix))
             continue
-        found = [records.evolve(warning, span=causes.get(warning.code, UNKNOWN_SPAN)) for warning in measurement.warnings]
+        found = [records.evolve(each, span=causes.get(each.code, UNKNOWN_SPAN)) for each in measurement.warnings]
         warnings += [warning for warning in found if warning not in warnings]
         _write(folder / manifest_name(target), manifest_to_json(measurement.manifest))
     return tuple(warnings)

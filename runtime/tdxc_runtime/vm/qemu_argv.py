@@ -66,8 +66,8 @@ def qemu_argv(machine: Machine, resources: Resources, *, binary: str = "qemu-sys
 def _acceleration(accelerator: Accelerator) -> list[str]:
     if accelerator is Accelerator.KVM:
         return ["-accel", "kvm", "-cpu", "host"]
-    # One thread for all processors: with a thread each, QEMU 10 mixes up regions of device memory while another
-    # processor changes them, and seldom ends with a failed assertion (iotlb_to_section) or hangs the guest.
+    # One thread for all processors: with a thread each, one may look up a region of device memory that another is just
+    # changing, and QEMU 10 then ends with a failed assertion (iotlb_to_section); once a boot stood still for minutes.
     return ["-accel", "tcg,thread=single", "-cpu", "max"]
 
 
