@@ -234,6 +234,23 @@ def test_console_waits_for_what_comes_later() -> None:
     pipe.end()
 
 
+def test_a_line_that_is_being_written_is_found_when_it_is_whole() -> None:
+    seen: list[ConsoleLine] = []
+    pipe = _Pipe(seen)
+    pipe.say(b"greeter: sand")
+    threading.Timer(0.2, lambda: pipe.say(b"boxed\nnext")).start()
+    assert pipe.console.wait_for("^greeter: ", 60).string == "greeter: sandboxed"
+    assert [line.text for line in seen] == ["greeter: sandboxed"]
+    pipe.end()
+
+
+def test_a_prompt_is_found_when_the_time_ends_before_the_silence() -> None:
+    pipe = _Pipe([])
+    pipe.say(b"login: ")
+    assert pipe.console.wait_for("login: $", 0.3).string == "login: "
+    pipe.end()
+
+
 def test_a_line_is_passed_on_before_it_is_found() -> None:
     seen: list[str] = []
 

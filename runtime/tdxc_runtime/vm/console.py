@@ -15,6 +15,8 @@ from tdxc_runtime.process import LineSplitter
 
 _CONTROL = re.compile(r"\x1b\[[0-9:;?=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>c78]|[\x00-\x08\x0b-\x1f\x7f]")
 _SHOWN_LINES = 25
+_PROMPT_S = 1.0
+"""How long nothing comes behind a prompt; the rest of a line that is being written comes sooner."""
 _OWN_WORDS = re.compile(r"\s*|qemu-system-\w+: .*")
 
 QEMU_CRASHED = "start the machine again: it is QEMU itself that crashed, not the guest"
@@ -41,6 +43,7 @@ class Console:
         self._started = time.monotonic()
         self._lines: list[ConsoleLine] = []
         self._partial = ""
+        self._heard = self._started
         self._next = 0
         self._offset = 0  # how much of the next line has been matched while it was not complete yet
         self._ended = False
@@ -57,8 +60,8 @@ class Console:
     def wait_for(self, pattern: str, timeout_s: float) -> re.Match[str]:
         """The next line, after those that earlier calls have matched, in which ``pattern`` is found.
 
-        A prompt without a newline counts as a line. Raises DiagnosticError (E_BACKEND_EXECUTION) with the last lines
-        when the time is over or the console has ended.
+        A prompt, text without a newline behind which nothing comes for a second, counts as a line. Raises
+        DiagnosticError (E_BACKEND_EXECUTION) with the last lines when the time is over or the console has ended.
         """
         wanted = re.compile(pattern)
         deadline = time.monotonic() + timeout_s
@@ -69,10 +72,16 @@ class Console:
                     return match
                 if self._ended:
                     raise self._failure(f"the console ended without a line that matches {pattern!r}")
-                left = deadline - time.monotonic()
-                if left <= 0:
+                prompt = wanted.search(self._partial, self._offset) if self._partial else None
+                until = min(deadline, self._heard + _PROMPT_S) if prompt else deadline
+                left = until - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                elif prompt:
+                    self._offset = prompt.end()
+                    return prompt
+                else:
                     raise self._failure(f"no console line matched {pattern!r} within {timeout_s:g} s")
-                self._changed.wait(left)
 
     def ends_without_words(self, timeout_s: float) -> bool:
         """Whether the stream ends within that time, and nothing came but messages of QEMU itself."""
@@ -96,10 +105,7 @@ class Console:
             self._offset = 0
             if match:
                 return match
-        match = wanted.search(self._partial, self._offset) if self._partial else None
-        if match:
-            self._offset = match.end()
-        return match
+        return None
 
     def _failure(self, message: str) -> DiagnosticError:
         shown = [line.text for line in self._lines[-_SHOWN_LINES:]]
@@ -132,5 +138,6 @@ class Console:
                 self._on_line(line)
         with self._changed:
             self._lines += lines
+            self._heard = time.monotonic()
             self._partial = _CONTROL.sub("", partial)
             self._changed.notify_all()
