@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.consoles import wait_for_all
 from support.qemu_crashes import unless_qemu_crashes
 from tdxc_runtime.vm import ConsoleLine, Machine, UkiOnDisk, boot
 
 ROOT = Path(__file__).resolve().parents[2]
 UKI_LIMIT_BYTES = 40 * 10**6
-BOOT_TIMEOUT_S = 420
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ def console(outputs: tuple[Path, Path]) -> list[ConsoleLine]:
     def attempt() -> list[ConsoleLine]:
         lines: list[ConsoleLine] = []
         with boot(Machine(boot=UkiOnDisk(uki=outputs[0] / "qemu-basic.efi")), on_line=lines.append) as machine:
-            machine.console.wait_for(r"greeter: sandboxed with", BOOT_TIMEOUT_S)
+            wait_for_all(machine, lines, r"greeter: sandboxed with", r"Reached target.*minimal\.target")
         return lines
 
     return unless_qemu_crashes(attempt)

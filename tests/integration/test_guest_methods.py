@@ -12,7 +12,8 @@ from pathlib import Path
 import attrs
 import pytest
 from support.commands import PROGRAM, QUICKLY, Outcome, process
-from support.guest_disk import BOOT_TIMEOUT_S, said
+from support.consoles import BOOT_TIMEOUT_S
+from support.guest_disk import said
 from support.guest_methods import (
     BRIDGE_PORT,
     PORT,

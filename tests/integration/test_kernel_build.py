@@ -17,12 +17,12 @@ from pathlib import Path
 import attrs
 import pytest
 from support.commands import BASIC, PROGRAM
+from support.consoles import BOOT_TIMEOUT_S
 from tdxc_runtime.toolsroot import cache_folder
 from tdxc_runtime.vm import ConsoleLine, Machine, UkiOnDisk, boot
 
 pytestmark = pytest.mark.kernel
 
-BOOT_TIMEOUT_S = 420
 KERNEL_LIMIT_BYTES = 8 * 10**6
 KERNEL = 'img.kernel = Kernel.tdx(version="6.12", config={"LOCALVERSION": "-tdx"})\n'
 

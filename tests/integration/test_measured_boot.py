@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 import pytest
 from support.commands import ROOT, invoke
+from support.consoles import BOOT_TIMEOUT_S
 from support.measured import Shown, assert_events, assert_registers, assert_td_events, read_report
 from support.qemu_crashes import unless_qemu_crashes
 from support.relink import relink, stub_of_suite
@@ -36,7 +37,6 @@ from tdxc_runtime.vm.qemu_argv import Resources, qemu_argv
 
 pytestmark = pytest.mark.integration
 
-BOOT_TIMEOUT_S = 420
 TD_ONLY = {EventType.EV_EFI_HANDOFF_TABLES2, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2}
 
 

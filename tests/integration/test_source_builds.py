@@ -27,6 +27,7 @@ from pathlib import Path
 import attrs
 import pytest
 from support.commands import QUICKLY
+from support.consoles import BOOT_TIMEOUT_S
 from support.dotnet import (
     RUNTIME_TITLE,
     SDK_ARCHIVE,
@@ -50,7 +51,6 @@ from tdxc_runtime.vm import ConsoleLine, Machine, UkiOnDisk, boot
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("hello-c", "hello-dotnet", "hello-go", "hello-rust", "hello-script")
-BOOT_TIMEOUT_S = 420
 DOTNET_IN_IMAGE = """
 img.install("libstdc++6")
 img.service(

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from support.consoles import BOOT_TIMEOUT_S, wait_for_all
 from support.relink import sections, ukify
 from tdxc_runtime.measure.stub.cpio import CpioTarget, pack
 from tdxc_runtime.toolsroot import ToolsRoot
 from tdxc_runtime.vm import ConsoleLine, DirectKernel, Disk, Forward, Machine, UkiOnDisk, boot
 
 DISK_BYTES = 192 << 20
-BOOT_TIMEOUT_S = 420.0
 SETTLED = r"witness: boot \d+ of this disk|runtime-init: step .* FAILED"
 _HEADER_SIZE, _CHECKSUM_AT, _CHECKSUM_SIZE = 4096, 448, 64
 _HEADERS = (0, 0x4000)
@@ -112,7 +112,7 @@ def settle(place: Place, started: UkiOnDisk | DirectKernel) -> list[ConsoleLine]
     lines: list[ConsoleLine] = []
     with boot(place.machine(started), on_line=lines.append) as machine:
         if "FAILED" in machine.console.wait_for(SETTLED, BOOT_TIMEOUT_S)[0]:
-            machine.console.wait_for(r"Dependency failed for witness", BOOT_TIMEOUT_S)
+            wait_for_all(machine, lines, r"Dependency failed for witness")
     show(lines)
     return lines
 

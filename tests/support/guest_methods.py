@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
-from support.guest_disk import BOOT_TIMEOUT_S, direct, said
+from support.consoles import BOOT_TIMEOUT_S, wait_for_all
+from support.guest_disk import direct, said
 from tdxc import driver
 from tdxc.tree import TreeFile
 from tdxc_runtime.vm import ConsoleLine, Credential, DirectKernel, Disk, Machine, boot
@@ -127,7 +128,8 @@ def console_of(machine: Machine) -> str:
     """The console of a boot until the service has run or cannot run."""
     lines: list[ConsoleLine] = []
     with boot(machine, on_line=lines.append) as running:
-        running.console.wait_for(SETTLED, BOOT_TIMEOUT_S)
+        if "Dependency" in running.console.wait_for(SETTLED, BOOT_TIMEOUT_S)[0]:
+            wait_for_all(running, lines, r"start the machine again")
     for line in lines:
         if any(mark in line.text for mark in ("tdx-guest", "reader")):
             print(f"{line.seconds:7.2f} s  {line.text}")

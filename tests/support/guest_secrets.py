@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from support.consoles import BOOT_TIMEOUT_S
 from support.guest_disk import Place, said
 from tdxc.diagnostics import DiagnosticError
 from tdxc_runtime.secrets import GuestConnection, connect, prove
 from tdxc_runtime.vm import ConsoleLine, DirectKernel, Forward, UkiOnDisk, VirtualMachine, boot
 
-BOOT_TIMEOUT_S = 420.0
 ANSWER_TIMEOUT_S = 120.0
 VALUE = 'tok_with "quotes", $HOME, `ticks`, a \\ and\na line'
 OTHER = "tok_of_somebody_else"
