@@ -88,8 +88,7 @@ class Place:
     def machine(self, started: UkiOnDisk | DirectKernel, *forwards: Forward) -> Machine:
         """The machine with this disk as its second one; without firmware for a kernel that QEMU starts itself.
 
-        It has a network only where ports are forwarded, and one processor: QEMU may crash with several
-        (tdxc_runtime.vm.console.QEMU_CRASHED), which the disk would keep.
+        It has a network only where ports are forwarded, and one processor, as nothing here needs more.
         """
         disk = Disk(path=self.disk, persistent=True)
         filler = () if isinstance(started, UkiOnDisk) else (Disk(path=self.disk.with_name("first.raw")),)

@@ -38,11 +38,12 @@ def spoiler(image: PeImage, section: Section) -> str | None:
     """
     if section.virtual_address < image.headers_size:
         return "the headers"
-    for overlap in overlaps(image):
-        if overlap.earlier is section:
-            return f"section '{overlap.later.name}'"
-        if overlap.later is section and overlap.earlier.writable:
-            return f"section '{overlap.earlier.name}'"
+    is_later = False
+    for other in image.sections:
+        if other is section:
+            is_later = True
+        elif (is_later or other.writable) and _share_memory(section, other):
+            return f"section '{other.name}'"
     return None
 
 
